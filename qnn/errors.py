@@ -1,0 +1,110 @@
+"""Every error that the library raises on purpose.
+
+QnnError
+├── CellError            a cell, bit width, folding or data set that does not exist or is out of range
+├── DataError            a data set that cannot be had
+│   └── ChecksumError    a file whose content is not the published one
+├── CheckpointError      a checkpoint or training state that is corrupt, foreign or of other settings
+├── TrainingError        a training that cannot go on (NaN loss, settings that contradict the state)
+├── DataflowError        FINN refused or failed at a step
+├── DesignError          hardware files that do not make a whole design
+├── ToolError            an external program
+│   ├── ToolMissing      is not installed; the message says where it was looked for and what mends it
+│   ├── ToolFailed       exited with an error; the message ends with the last lines of its log
+│   ├── ToolTimeout      did not end within its time limit and was killed
+│   └── ToolGap          refuses one of FINN's files, and no known edit answers
+├── SimulationError      the simulated accelerator misbehaved
+│   └── DeadlockError    no output for longer than the design can take
+├── EquivalenceError     two hops differ where they have to be equal
+└── StoreError           the artifact store cannot be read or written
+
+A message names what is wrong, where, and what to do about it.
+"""
+
+__all__ = [
+    "CellError",
+    "CheckpointError",
+    "ChecksumError",
+    "DataError",
+    "DataflowError",
+    "DeadlockError",
+    "DesignError",
+    "EquivalenceError",
+    "QnnError",
+    "SimulationError",
+    "StoreError",
+    "ToolError",
+    "ToolFailed",
+    "ToolGap",
+    "ToolMissing",
+    "ToolTimeout",
+    "TrainingError",
+]
+
+
+class QnnError(Exception):
+    """Base of every error below: one sentence for a person, never a stack of causes."""
+
+
+class CellError(QnnError, ValueError):
+    """A cell, bit width, folding or data set that does not exist or is out of range."""
+
+
+class DataError(QnnError):
+    """A data set that cannot be had."""
+
+
+class ChecksumError(DataError):
+    """A data file whose content is not the published one."""
+
+
+class CheckpointError(QnnError):
+    """A checkpoint or training state that is corrupt, foreign or of other settings."""
+
+
+class TrainingError(QnnError):
+    """A training that cannot go on."""
+
+
+class DataflowError(QnnError):
+    """FINN refused or failed at a step."""
+
+
+class DesignError(QnnError):
+    """Hardware files that do not make a whole design."""
+
+
+class ToolError(QnnError):
+    """An external program did not do its work."""
+
+
+class ToolMissing(ToolError):
+    """An external program is not installed."""
+
+
+class ToolFailed(ToolError):
+    """An external program exited with an error."""
+
+
+class ToolTimeout(ToolError):
+    """An external program did not end within its time limit and was killed."""
+
+
+class ToolGap(ToolError):
+    """An open tool refuses one of FINN's files, and no known edit answers."""
+
+
+class SimulationError(QnnError):
+    """The simulated accelerator misbehaved."""
+
+
+class DeadlockError(SimulationError):
+    """The simulated accelerator gave no output for longer than it can take."""
+
+
+class EquivalenceError(QnnError):
+    """Two hops differ where they have to be equal."""
+
+
+class StoreError(QnnError):
+    """The artifact store cannot be read or written."""
