@@ -13,6 +13,7 @@ File layout::
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def stitched_top(nodes: tuple[HardwareNode, ...]) -> str:
 
     Raises DesignError where two neighbours' widths differ, naming them.
     """
-    for left, right in zip(nodes, nodes[1:], strict=False):
+    for left, right in itertools.pairwise(nodes):
         if left.output_bits != right.input_bits:
             raise DesignError(
                 f"{left.name} gives {left.output_bits} bits and {right.name} takes {right.input_bits}: "
@@ -173,7 +174,8 @@ def stitched_top(nodes: tuple[HardwareNode, ...]) -> str:
             ports |= {f"in0_V_{part}": f"s{k}_{part}", f"out0_V_{part}": f"s{k + 1}_{part}"}
         body += _instance(node.top, node.name, ports)
     last = f"s{len(nodes)}"
-    body += "    assign s0_tdata = in0_V_tdata;\n    assign s0_tvalid = in0_V_tvalid;\n    assign in0_V_tready = s0_tready;\n"
+    body += "    assign s0_tdata = in0_V_tdata;\n    assign s0_tvalid = in0_V_tvalid;\n"
+    body += "    assign in0_V_tready = s0_tready;\n"
     body += f"    assign out0_V_tdata = {last}_tdata;\n    assign out0_V_tvalid = {last}_tvalid;\n"
     body += f"    assign {last}_tready = out0_V_tready;\n"
     head = _PORTS.format(input_bits=widths[0], output_bits=widths[-1])
