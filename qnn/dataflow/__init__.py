@@ -1,0 +1,16 @@
+"""FINN: from QONNX to a hardware graph, folding, estimates and HDL.
+
+The one package that imports finn and qonnx. It runs in a process of its own, ``python -m qnn.dataflow
+request.json``, since FINN keeps global state, prints, and takes seconds to import; a crash of it is one job's
+failure, and another FINN release is another interpreter. It uses the standard library, numpy, onnx, qonnx and finn
+and nothing else, so that it runs wherever FINN does. Importing this package itself imports none of them:
+:mod:`qnn.finn` starts the process.
+
+=============  ==================================================================================
+session        FINN without vendor tools
+graph          QONNX -> streamlined -> hardware graph -> folded RTL nodes
+integers       the hardware integer model, read from the streamlined graph
+rtl            FINN's HDL of each node, as files with relative names
+execution      graphs executed in Python by QONNX
+=============  ==================================================================================
+"""

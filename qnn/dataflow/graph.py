@@ -1,0 +1,157 @@
+"""From QONNX to FINN's folded graph of RTL nodes, with FINN's own build steps.
+
+streamline()    QONNX -> MultiThreshold and integer MatMul; what scales the last accumulators stays as a float tail
+to_hardware()   streamlined -> Thresholding and MVAU nodes; the float tail is cut off to the host
+fold()          PE and SIMD of every node, RTL variants, minimal bit widths, width converters and FIFOs
+"""
+
+from finn.analysis.fpgadataflow.exp_cycles_per_layer import exp_cycles_per_layer
+from finn.analysis.fpgadataflow.res_estimation import res_estimation
+from finn.builder import build_dataflow_steps as steps
+from finn.builder.build_dataflow_config import DataflowBuildConfig, ShellFlowType
+from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
+from finn.transformation.fpgadataflow.insert_fifo import InsertFIFO
+from onnx import NodeProto, TensorProto, helper
+from qonnx.core.datatype import DataType
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
+from qonnx.util.cleanup import cleanup_model
+
+from qnn.cell import Folding, LayerFolding, uniform_folding
+from qnn.errors import DataflowError
+
+__all__ = ["LayerGeometry", "build_config", "fold", "geometry", "streamline", "to_hardware"]
+
+LayerGeometry = dict[str, object]
+"""What geometry() says of one node: see there."""
+
+
+def build_config(folder: str, clock_period_ns: float) -> DataflowBuildConfig:
+    """FINN's build settings: stand-alone thresholds, since the RTL MVAU has no fused activation."""
+    return DataflowBuildConfig(
+        output_dir=folder,
+        synth_clk_period_ns=clock_period_ns,
+        board="Pynq-Z1",
+        shell_flow_type=ShellFlowType.VIVADO_ZYNQ,
+        standalone_thresholds=True,
+        generate_outputs=[],
+    )
+
+
+def streamline(qonnx_path: str, config: DataflowBuildConfig) -> ModelWrapper:
+    """The network as MultiThreshold and MatMul nodes on integers, its input annotated as 8-bit pixels.
+
+    Raises DataflowError where a threshold is NaN: FINN's later minimise step would never end on it.
+    """
+    model = cleanup_model(ModelWrapper(qonnx_path))
+    model.set_tensor_datatype(model.graph.input[0].name, DataType["UINT8"])
+    for step in (steps.step_qonnx_to_finn, steps.step_tidy_up, steps.step_streamline):
+        model = step(model, config)
+    for node in model.graph.node:
+        if node.op_type == "MultiThreshold" and (thresholds := model.get_initializer(node.input[1])) is not None:
+            bad = sorted({int(row) for row in (thresholds != thresholds).nonzero()[0]})
+            if bad:
+                raise DataflowError(
+                    f"{node.name}: the thresholds of channels {bad} are not numbers; "
+                    "a batch-norm gamma of 0 with beta on an activation's boundary does this"
+                )
+    return model
+
+
+def to_hardware(model: ModelWrapper, config: DataflowBuildConfig) -> ModelWrapper:
+    """Thresholding and MVAU nodes alone: the graph ends with the last MVAU's accumulators."""
+    model = steps.step_convert_to_hw(model, config)
+    nodes = list(model.graph.node)
+    last = max((k for k, node in enumerate(nodes) if node.op_type == "MVAU"), default=None)
+    if last is None:
+        raise DataflowError("FINN made no matrix-vector unit of this network")
+    foreign = [node.op_type for node in nodes[: last + 1] if node.op_type not in ("MVAU", "Thresholding")]
+    if foreign:
+        raise DataflowError(
+            f"FINN left nodes that have no RTL before the last matrix-vector unit: {', '.join(foreign)}"
+        )
+    for node in nodes[last + 1 :]:
+        model.graph.node.remove(node)
+    name = nodes[last].output[0]
+    shape, datatype = model.get_tensor_shape(name), model.get_tensor_datatype(name)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    for value in [value for value in model.graph.value_info if value.name == name]:
+        model.graph.value_info.remove(value)
+    model.set_tensor_datatype(name, datatype)
+    return model
+
+
+def _matrix_units(model: ModelWrapper) -> list[NodeProto]:
+    return [node for node in model.graph.node if node.op_type.startswith("MVAU")]
+
+
+def apply_uniform_folding(model: ModelWrapper, asked: Folding) -> list[LayerFolding]:
+    """Set PE and SIMD of every node by the uniform policy; a Thresholding takes its neighbour's lanes.
+
+    The first Thresholding feeds the first MVAU, hence its SIMD; every other one follows an MVAU, hence its PE.
+    Each is clamped to a divisor of its channels like the matrix units.
+    """
+    units = [getCustomOp(node) for node in _matrix_units(model)]
+    foldings = uniform_folding(asked, [(unit.get_nodeattr("MW"), unit.get_nodeattr("MH")) for unit in units])
+    for unit, layer in zip(units, foldings, strict=True):
+        unit.set_nodeattr("PE", layer.applied.pe)
+        unit.set_nodeattr("SIMD", layer.applied.simd)
+    lanes = foldings[0].applied.simd
+    upcoming = iter(foldings)
+    for node in model.graph.node:
+        if node.op_type.startswith("MVAU"):
+            lanes = next(upcoming).applied.pe
+        else:
+            getCustomOp(node).set_nodeattr("PE", lanes)
+    return foldings
+
+
+def fold(model: ModelWrapper, asked: Folding, config: DataflowBuildConfig) -> tuple[ModelWrapper, list[LayerFolding]]:
+    """RTL nodes with the folding applied, minimal bit widths, width converters and FIFOs between them."""
+    for node in model.graph.node:
+        getCustomOp(node).set_nodeattr("preferred_impl_style", "rtl")
+    model = steps.step_specialize_layers(model, config)
+    foldings = apply_uniform_folding(model, asked)
+    model = steps.step_minimize_bit_width(model, config)
+    model = model.transform(InsertDWC()).transform(InsertFIFO(create_shallow_fifos=True))
+    model = model.transform(GiveUniqueNodeNames()).transform(GiveReadableTensorNames())
+    model = steps.step_specialize_layers(model, config).transform(GiveUniqueNodeNames())
+    without_rtl = [f"{node.name} ({node.op_type})" for node in model.graph.node if not node.op_type.endswith("_rtl")]
+    if without_rtl:
+        raise DataflowError(f"FINN has no RTL variant for {', '.join(without_rtl)}")
+    return model, foldings
+
+
+def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> list[LayerGeometry]:
+    """One record a node, in the order of the stream, as plain JSON values.
+
+    name, op_type; pe, simd (None where the node has none); inputs, outputs and asked_pe, asked_simd for matrix
+    units; input_type, weight_type, output_type (QONNX data types); cycles, FINN's expected cycles a frame;
+    estimate, FINN's analytical resources {LUT, DSP, BRAM_18K, ...}.
+    """
+    cycles = model.analysis(exp_cycles_per_layer)
+    resources = res_estimation(model, part)
+    upcoming = iter(foldings)
+    records: list[LayerGeometry] = []
+    for node in model.graph.node:
+        unit = getCustomOp(node)
+        attributes = unit.get_nodeattr_types()
+        record: LayerGeometry = {
+            "name": node.name,
+            "op_type": node.op_type,
+            "pe": unit.get_nodeattr("PE") if "PE" in attributes else None,
+            "simd": unit.get_nodeattr("SIMD") if "SIMD" in attributes else None,
+            "input_type": unit.get_input_datatype().name,
+            "weight_type": unit.get_nodeattr("weightDataType") if "weightDataType" in attributes else None,
+            "output_type": unit.get_output_datatype().name,
+            "cycles": int(cycles[node.name]),
+            "estimate": {name: float(value) for name, value in resources[node.name].items()},
+        }
+        if node.op_type.startswith("MVAU"):
+            layer = next(upcoming)
+            record |= {"inputs": layer.inputs, "outputs": layer.outputs}
+            record |= {"asked_pe": layer.asked.pe, "asked_simd": layer.asked.simd}
+        records.append(record)
+    return records

@@ -1,0 +1,51 @@
+"""The hardware integer model, read from FINN's streamlined graph: thresholds, integer weights and the float tail."""
+
+import numpy as np
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+
+from qnn.errors import DataflowError
+
+__all__ = ["read_integers"]
+
+
+def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
+    """Arrays of a chain MultiThreshold, MatMul, MultiThreshold, MatMul, ... and a tail of Mul and Add.
+
+    ``thresholds_<k>``    float32 [channels or 1, steps], as FINN computed them: a step counts where input >= threshold
+    ``lowest_code_<k>``   int64 scalar, the code where no step counts
+    ``weights_<k>``       int64 [outputs, inputs]
+    ``tail_scale``, ``tail_bias``  float32 [outputs]: logits = accumulators * scale + bias
+
+    Raises DataflowError on any other graph, naming the node.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    thresholdings = products = 0
+    tail = {"Mul": "tail_scale", "Add": "tail_bias"}
+    tensor = model.graph.input[0].name
+    for node in model.graph.node:
+        if node.input[0] != tensor:
+            raise DataflowError(f"{node.name}: the streamlined graph is not a chain")
+        values = model.get_initializer(node.input[1])
+        if values is None:
+            raise DataflowError(f"{node.name} ({node.op_type}) has no constant second input")
+        if node.op_type == "MultiThreshold":
+            unit = getCustomOp(node)
+            if unit.get_nodeattr("out_scale") != 1.0:
+                raise DataflowError(f"{node.name}: its output is scaled, so streamlining did not reach it")
+            arrays[f"thresholds_{thresholdings}"] = values.astype(np.float32)
+            arrays[f"lowest_code_{thresholdings}"] = np.array(unit.get_nodeattr("out_bias"), np.int64)
+            thresholdings += 1
+        elif node.op_type == "MatMul":
+            if not model.get_tensor_datatype(node.input[1]).is_integer():
+                raise DataflowError(f"{node.name}: its weights are not integers")
+            arrays[f"weights_{products}"] = values.T.astype(np.int64)
+            products += 1
+        elif node.op_type in tail and products == thresholdings:
+            arrays[tail[node.op_type]] = values.reshape(-1).astype(np.float32)
+        else:
+            raise DataflowError(f"{node.name} ({node.op_type}) stayed in the streamlined graph")
+        tensor = node.output[0]
+    if not products or products != thresholdings:
+        raise DataflowError(f"{products} matrix products and {thresholdings} thresholdings: not a chain of pairs")
+    return arrays
