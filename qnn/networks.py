@@ -7,6 +7,9 @@ norm, a quantised HardTanh in front of each dropout::
                              -> HardTanh (A bits) -> Dropout -> FC -> BatchNorm  (three times) -> logits
 """
 
+import itertools
+from typing import Any
+
 import numpy as np
 import torch
 from brevitas.nn import QuantHardTanh, QuantLinear
@@ -24,14 +27,17 @@ INPUT_BITS = 8
 DROPOUT = 0.2
 
 
-def _hardtanh(bits: int | None) -> nn.Module:
+# Brevitas carries no types, and nn.ModuleList forgets those of its members: such modules are Any below.
+
+
+def _hardtanh(bits: int | None) -> Any:
     """Activation quantiser: signed, full range -2^(n-1)..2^(n-1)-1, one learned scale that starts at 1 / 2^(n-1)."""
     if bits is None:
         return nn.Hardtanh()
     return QuantHardTanh(act_quant=Int8ActPerTensorFloatMinMaxInit, bit_width=bits, min_val=-1.0, max_val=1.0)
 
 
-def _linear(inputs: int, outputs: int, bits: int | None, *, per_channel: bool) -> nn.Module:
+def _linear(inputs: int, outputs: int, bits: int | None, *, per_channel: bool) -> Any:
     """Weight quantiser: signed, narrow range (FINN's RTL MVAU takes no other), scale = max |w| / (2^(n-1) - 1)."""
     if bits is None:
         return nn.Linear(inputs, outputs, bias=False)
@@ -50,7 +56,7 @@ class Network(nn.Module):
         super().__init__()
         self.quantization = quantization
         bits = (None if quantization.is_float else input_bits, *[quantization.activation_bits] * (len(WIDTHS) - 2))
-        shapes = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+        shapes = list(itertools.pairwise(WIDTHS))
         self.activations = nn.ModuleList(_hardtanh(b) for b in bits)
         self.dropouts = nn.ModuleList(nn.Dropout(DROPOUT) for _ in shapes)
         self.linears = nn.ModuleList(
@@ -83,7 +89,7 @@ def _float32(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]
     return np.array(tensor.detach().numpy(), dtype=np.float32)
 
 
-def _scale_and_bits(activation: QuantHardTanh) -> tuple[np.float32, int]:
+def _scale_and_bits(activation: Any) -> tuple[np.float32, int]:
     return np.float32(activation.act_quant.scale().item()), int(activation.act_quant.bit_width().item())
 
 
@@ -97,6 +103,8 @@ def read_parameters(network: Network) -> NetworkParameters:
     input_scale, input_bits = _scale_and_bits(network.activations[0])
     layers = []
     behind = [*network.activations[1:], None]
+    linear: Any
+    norm: Any
     for linear, norm, activation in zip(network.linears, network.norms, behind, strict=True):
         weight = linear.quant_weight()
         scale, bits = (None, None) if activation is None else _scale_and_bits(activation)
@@ -118,11 +126,25 @@ def read_parameters(network: Network) -> NetworkParameters:
     return NetworkParameters(input_scale=input_scale, input_bits=input_bits, layers=tuple(layers))
 
 
-def _set_activation_scale(activation: QuantHardTanh, scale: np.float32 | None, bits: int) -> None:
+def _set_activation(activation: Any, scale: np.float32 | None, bits: int | None) -> None:
     """Brevitas computes the scale as |value| / 2^(n-1): exact in both directions, since it only moves the exponent."""
-    assert scale is not None
+    if scale is None or bits is None:
+        raise CellError("only the last layer may come without an activation")
     value = activation.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.value
     value.copy_(torch.tensor(scale * np.float32(2 ** (bits - 1))))
+
+
+def _set_layer(linear: Any, norm: Any, layer: LayerParameters) -> None:
+    scale = torch.tensor(layer.weight_scales).reshape(-1, 1)
+    linear.weight.copy_(torch.tensor(layer.codes, dtype=torch.float32) * scale)
+    linear.weight_quant.tensor_quant.scaling_impl = StoredScale(
+        scale if layer.weight_scale_per_channel else scale[0, 0]
+    )
+    norm.eps = layer.epsilon
+    norm.weight.copy_(torch.tensor(layer.gamma))
+    norm.bias.copy_(torch.tensor(layer.beta))
+    norm.running_mean.copy_(torch.tensor(layer.mean))
+    norm.running_var.copy_(torch.tensor(layer.variance))
 
 
 def build_from_parameters(parameters: NetworkParameters) -> Network:
@@ -131,23 +153,13 @@ def build_from_parameters(parameters: NetworkParameters) -> Network:
     Its weight scales are constants (codes x scale does not give the same scale back in float32), so it is for
     evaluation and export, not for further training.
     """
-    hidden = parameters.layers[0]
-    quantization = Quantization(activation_bits=hidden.activation_bits, weight_bits=hidden.weight_bits)
+    first = parameters.layers[0]
+    quantization = Quantization(activation_bits=first.activation_bits, weight_bits=first.weight_bits)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = Network(quantization, input_bits=parameters.input_bits)
-        scales = [parameters.input_scale, *(layer.activation_scale for layer in parameters.layers[:-1])]
-        bits = [parameters.input_bits, *[quantization.activation_bits] * (len(scales) - 1)]
-        for activation, scale, n in zip(network.activations, scales, bits, strict=True):
-            _set_activation_scale(activation, scale, n)
+        _set_activation(network.activations[0], parameters.input_scale, parameters.input_bits)
+        for activation, layer in zip(network.activations[1:], parameters.layers, strict=False):
+            _set_activation(activation, layer.activation_scale, layer.activation_bits)
         for linear, norm, layer in zip(network.linears, network.norms, parameters.layers, strict=True):
-            per_output = torch.tensor(layer.weight_scales).reshape(-1, 1)
-            linear.weight.copy_(torch.tensor(layer.codes, dtype=torch.float32) * per_output)
-            scale = per_output if layer.weight_scale_per_channel else per_output[0, 0]
-            linear.weight_quant.tensor_quant.scaling_impl = StoredScale(scale)
-            norm.eps = layer.epsilon
-            arrays = (layer.gamma, layer.beta, layer.mean, layer.variance)
-            for tensor, array in zip(
-                (norm.weight, norm.bias, norm.running_mean, norm.running_var), arrays, strict=True
-            ):
-                tensor.copy_(torch.tensor(array))
+            _set_layer(linear, norm, layer)
     return network.eval().requires_grad_(False)
