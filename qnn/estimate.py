@@ -1,0 +1,32 @@
+"""The throughput law: cycles per layer, initiation interval, images a second, input bandwidth. Pure functions."""
+
+from collections.abc import Iterable
+
+from qnn.cell import LayerFolding
+
+__all__ = ["batch_cycles", "initiation_interval_cycles", "layer_cycles", "megabytes_per_s", "throughput_images_per_s"]
+
+
+def layer_cycles(layer: LayerFolding) -> int:
+    """Cycles of a fully connected layer for one image: (inputs / SIMD) * (outputs / PE). FINN, MVAU.get_exp_cycles."""
+    return (layer.inputs // layer.applied.simd) * (layer.outputs // layer.applied.pe)
+
+
+def initiation_interval_cycles(layers: Iterable[LayerFolding]) -> int:
+    """Cycles between two images in a full pipeline: those of the slowest layer."""
+    return max(layer_cycles(layer) for layer in layers)
+
+
+def throughput_images_per_s(interval_cycles: float, clock_period_ns: float) -> float:
+    """Images a second at one image an interval."""
+    return 1e9 / (interval_cycles * clock_period_ns)
+
+
+def batch_cycles(latency_cycles: int, interval_cycles: float, images: int) -> float:
+    """Cycles from the first image's first beat to the last image's last: the first image's latency, then intervals."""
+    return latency_cycles + (images - 1) * interval_cycles
+
+
+def megabytes_per_s(images_per_s: float, bytes_per_image: int) -> float:
+    """Input bandwidth in MB/s (10^6 bytes), the paper's "DRAM In"."""
+    return images_per_s * bytes_per_image / 1e6

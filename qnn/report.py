@@ -1,0 +1,123 @@
+"""Result rows as the table that a person reads at the end of a session."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from qnn.results import Metric, Row, Status
+
+__all__ = ["summary"]
+
+_NOT_KNOWN = "-"
+
+
+def _frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """One line a cell and folding; the metrics of all its tests beside each other, later tests winning."""
+    merged: dict[tuple[str, str], dict[str, Metric]] = {}
+    for row in rows:
+        if row.cell is None:
+            continue
+        trained, _, folding = row.cell.partition("-PE")
+        line = merged.setdefault((trained, f"PE{folding}" if folding else ""), {})
+        line.update(row.metrics)
+        evidence = line.setdefault("evidence", "")
+        if (
+            row.evidence
+            and row.status is Status.PASSED
+            and folding
+            and str(row.evidence) not in str(evidence).split(", ")
+        ):
+            line["evidence"] = ", ".join(filter(None, [str(evidence), str(row.evidence)]))
+    index = pd.MultiIndex.from_tuples(merged, names=["trained", "folding"])
+    return pd.DataFrame(list(merged.values()), index=index, dtype=object)
+
+
+def _number(value: object, form: str = ",.0f") -> str:
+    return _NOT_KNOWN if value is None or pd.isna(value) else format(value, form)
+
+
+def _heading(trained: str, known: Mapping[str, Metric]) -> str:
+    network, dataset, quantization = trained.split("-")
+    parts = [f"[bold]{quantization}[/bold] {network} {dataset.replace('_', '-')}"]
+    for label, name in (
+        ("Brevitas", "brevitas_top1_percent"),
+        ("integers", "golden_top1_percent"),
+        ("RTL", "rtl_top1_percent"),
+    ):
+        if known.get(name) is not None:
+            parts.append(f"{label} {_number(known[name], '.2f')} %")
+    if known.get("thresholds") is not None:
+        parts.append(f"FINN thresholds off by float32: {known['thresholds_off']:,} of {known['thresholds']:,}")
+    return "   ".join(parts)
+
+
+def _share(line: Mapping[str, Metric], name: str, form: str = ",.0f") -> str:
+    share = line.get(f"{name}_percent")
+    return _NOT_KNOWN if share is None or pd.isna(share) else f"{_number(line.get(name), form)} ({_number(share)} %)"
+
+
+def _table(foldings: pd.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("folding")
+    for name in ("equal", "II cycles", "latency", "images/s", "paper", "ratio", "LUT", "FF", "BRAM36", "DSP"):
+        table.add_column(name, justify="right")
+    table.add_column("fits")
+    table.add_column("evidence")
+    for folding, values in foldings.iterrows():
+        line = {str(name): None if pd.isna(value) else value for name, value in values.items()}
+        equal, total = line.get("images_equal"), line.get("images")
+        fits = line.get("fits")
+        table.add_row(
+            str(folding),
+            _NOT_KNOWN if total is None else f"[{'green' if equal == total else 'red'}]{equal:,}/{total:,}[/]",
+            _number(line.get("initiation_interval_cycles")),
+            _number(line.get("latency_cycles")),
+            _number(line.get("throughput_images_per_s")) + ("*" if line.get("extrapolated") else ""),
+            _number(line.get("paper_images_per_s")),
+            _number(line.get("ratio_to_paper"), ".4f"),
+            _share(line, "lut"),
+            _share(line, "ff"),
+            _share(line, "bram36", ",.1f"),
+            _share(line, "dsp"),
+            _NOT_KNOWN if fits is None else "[green]yes[/]" if fits else "[red]no[/]",
+            str(line.get("evidence") or _NOT_KNOWN),
+        )
+    return table
+
+
+def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
+    """The session's results as text: a heading per trained cell, a line per folding, then what was not obtained."""
+    rows = list(rows)
+    console = Console(
+        file=StringIO(), width=max(width, 140), force_terminal=color, color_system="standard" if color else None
+    )
+    frame = _frame(rows)
+    for trained in dict.fromkeys(frame.index.get_level_values("trained")):
+        lines = frame.loc[trained]
+        known = {name: lines[name].dropna().iloc[-1] for name in lines.columns if lines[name].notna().any()}
+        console.print(_heading(trained, known), highlight=False)
+        foldings = lines[lines.index != ""]
+        if len(foldings):
+            console.print(_table(foldings), highlight=False)
+        console.print()
+    if "extrapolated" in frame and frame["extrapolated"].fillna(False).any():
+        console.print(
+            "* a batch of 10,000 from the first image's latency and 9,999 measured intervals", highlight=False
+        )
+    for status, style in (
+        (Status.SKIPPED, "yellow"),
+        (Status.XFAILED, "yellow"),
+        (Status.FAILED, "red"),
+        (Status.ERROR, "red"),
+    ):
+        reasons: dict[str, int] = {}
+        for row in rows:
+            if row.status is status:
+                text = f"{row.hop}: {(row.reason or 'no reason given').splitlines()[0]}"
+                reasons[text] = reasons.get(text, 0) + 1
+        for text, count in reasons.items():
+            console.print(f"[{style}]{status}[/] {text}" + (f" ({count} tests)" if count > 1 else ""), highlight=False)
+    return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]

@@ -1,0 +1,79 @@
+"""Rows of results: what a test found out about a cell, as JSON lines.
+
+Every test of the benchmarks leaves one row, the failed and the skipped ones too. A metric that was not obtained is
+None or absent, never 0; units stand in the names (``initiation_interval_cycles``, ``throughput_images_per_s``).
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from qnn.errors import QnnError
+
+__all__ = ["Evidence", "Metric", "Row", "Status", "append_row", "read_rows"]
+
+Metric = float | int | str | bool | None
+
+
+class Evidence(StrEnum):
+    """How close to the board a figure was obtained, weakest first."""
+
+    ESTIMATE = "estimate"
+    PYTHON = "python"
+    CPPSIM = "cppsim"
+    RTLSIM = "rtlsim"
+    SYNTHESIS = "synthesis"
+    BOARD = "board"
+
+
+class Status(StrEnum):
+    """How a test ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+    XPASSED = "xpassed"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One test's result. `hop` is what was checked: accuracy, thresholding, equivalence, resources, throughput."""
+
+    test: str
+    """pytest's node id."""
+    hop: str
+    status: Status
+    cell: str | None = None
+    """The cell's id, with its folding where it has one."""
+    evidence: Evidence | None = None
+    reason: str | None = None
+    """Why it failed or was skipped."""
+    host_s: float | None = None
+    """Seconds of this computer, set-up included."""
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add one line to a results file; the line is written with one call, so a killed run leaves whole lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        stream.write(json.dumps(asdict(row)) + "\n")
+
+
+def _row(line: str) -> Row:
+    fields = json.loads(line)
+    evidence = fields.pop("evidence")
+    return Row(**{**fields, "status": Status(fields["status"]), "evidence": Evidence(evidence) if evidence else None})
+
+
+def read_rows(path: Path) -> Iterable[Row]:
+    """The rows of a results file. Raises QnnError naming the first line that is not one."""
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            yield _row(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise QnnError(f"{path}, line {number} is not a result row: {error}") from None
