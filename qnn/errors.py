@@ -5,6 +5,7 @@ QnnError
 ├── DataError            a data set that cannot be had
 │   └── ChecksumError    a file whose content is not the published one
 ├── CheckpointError      a checkpoint or training state that is corrupt, foreign or of other settings
+├── ParametersError      numbers that no quantised network can have (NaN, a scale that is not positive)
 ├── TrainingError        a training that cannot go on (NaN loss, settings that contradict the state)
 ├── DataflowError        FINN refused or failed at a step
 ├── DesignError          hardware files that do not make a whole design
@@ -30,6 +31,7 @@ __all__ = [
     "DeadlockError",
     "DesignError",
     "EquivalenceError",
+    "ParametersError",
     "QnnError",
     "SimulationError",
     "StoreError",
@@ -60,6 +62,10 @@ class ChecksumError(DataError):
 
 class CheckpointError(QnnError):
     """A checkpoint or training state that is corrupt, foreign or of other settings."""
+
+
+class ParametersError(QnnError, ValueError):
+    """Numbers that no quantised network can have: NaN, a scale that is not positive, arrays that do not fit."""
 
 
 class TrainingError(QnnError):
