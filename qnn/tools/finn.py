@@ -16,20 +16,24 @@ from numpy.typing import NDArray
 from qnn.cell import Folding
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
+from qnn.integer import IntegerLayer, IntegerNetwork
 from qnn.process import run
 
 __all__ = [
     "DataflowModel",
+    "HardwareModel",
     "LayerGeometry",
     "compile_network",
     "execute",
     "finn_version",
     "read_dataflow",
     "read_design",
+    "read_hardware_model",
 ]
 
 DISTRIBUTION = "finn-plus"
 TIME_LIMIT_S = 900.0
+PIXEL_MAXIMUM = 255
 _ROOT = Path(__file__).parents[2]
 
 
@@ -73,6 +77,23 @@ class DataflowModel:
     @property
     def matrix_units(self) -> tuple[LayerGeometry, ...]:
         return tuple(layer for layer in self.layers if layer.is_matrix_unit)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HardwareModel:
+    """The integers that FINN's streamlined graph computes, and the float tail that stays on the host."""
+
+    network: IntegerNetwork
+    """Weights with FINN's signs, thresholds rounded up to integers and clipped to the accumulators that occur."""
+    thresholds: tuple[NDArray[np.float32], ...]
+    """FINN's thresholds as it computed them [channels or 1, steps], the input layer first."""
+    tail_scale: NDArray[np.float32]
+    tail_bias: NDArray[np.float32]
+
+    def logits(self, accumulators: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Accumulators [images, classes] to logits, with the float32 operations of the graph's Mul and Add."""
+        logits: NDArray[np.float32] = accumulators.astype(np.float32) * self.tail_scale + self.tail_bias
+        return logits
 
 
 def finn_version() -> str:
@@ -134,6 +155,30 @@ def read_dataflow(folder: Path) -> DataflowModel:
     record = json.loads((folder / "dataflow.json").read_text())
     layers = tuple(LayerGeometry(**layer) for layer in record["layers"])
     return DataflowModel(finn_version=record["finn_version"], layers=layers)
+
+
+def read_hardware_model(folder: Path) -> HardwareModel:
+    """The hardware integer model that compile_network() read from FINN's streamlined graph.
+
+    A step counts where accumulator >= threshold, and accumulators are integers: rounding thresholds up changes
+    nothing, nor does clipping them to [minimum, maximum + 1] of the accumulators that can occur.
+    """
+    with np.load(folder / "integers.npz") as arrays:
+        depth = sum(name.startswith("weights_") for name in arrays)
+        thresholds = tuple(arrays[f"thresholds_{k}"] for k in range(depth))
+        weights = [None, *(arrays[f"weights_{k}"] for k in range(depth))]
+        lowest_codes = [int(arrays[f"lowest_code_{k}"]) for k in range(depth)]
+        tail_scale, tail_bias = arrays["tail_scale"], arrays["tail_bias"]
+    layers, low, high = [], 0, PIXEL_MAXIMUM
+    for matrix, steps, lowest in zip(weights, thresholds, lowest_codes, strict=False):
+        product = IntegerLayer(weights=matrix, thresholds=None) if matrix is not None else None
+        minimum, maximum = product.accumulator_range(low, high) if product else (np.array([low]), np.array([high]))
+        clipped = np.clip(np.ceil(steps.astype(np.float64)), minimum[:, None], maximum[:, None] + 1)
+        layers.append(IntegerLayer(weights=matrix, thresholds=clipped.astype(np.int64), lowest=lowest))
+        low, high = lowest, layers[-1].highest
+    layers.append(IntegerLayer(weights=weights[-1], thresholds=None))
+    network = IntegerNetwork(layers=tuple(layers))
+    return HardwareModel(network=network, thresholds=thresholds, tail_scale=tail_scale, tail_bias=tail_bias)
 
 
 def read_design(folder: Path) -> HardwareDesign:
