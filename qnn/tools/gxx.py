@@ -1,0 +1,117 @@
+"""g++: finds it and compiles several C++ files, in parallel, into one program."""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from qnn.errors import ToolFailed, ToolMissing
+from qnn.process import run
+
+__all__ = ["Unit", "available", "build", "cores", "find", "parse_version", "version"]
+
+STANDARD = "-std=c++20"
+"""Verilator's generated code asks for C++20 in its newest releases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One C++ file and the options it is compiled with."""
+
+    source: Path
+    flags: tuple[str, ...] = ()
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def find(path: str | None = None) -> Path:
+    """The g++ on `path` (a search path; by default the environment's PATH). Raises ToolMissing."""
+    search = os.environ.get("PATH", os.defpath) if path is None else path
+    found = shutil.which("g++", path=search)
+    if found is None:
+        raise ToolMissing(
+            f"g++ was not found on the search path ({search or 'which is empty'}): install a C++ compiler, "
+            "for example with `apt install g++` or `dnf install gcc-c++`"
+        )
+    return Path(found)
+
+
+def available() -> bool:
+    """Whether a g++ is installed."""
+    try:
+        find()
+    except ToolMissing:
+        return False
+    return True
+
+
+def parse_version(text: str) -> str:
+    """The release number in what ``g++ --version`` prints. Raises ToolFailed when there is none.
+
+    The vendor's text in parentheses may hold numbers too, so the last one of the first line counts.
+    """
+    first = text.strip().partition("\n")[0]
+    numbers = re.findall(r"\d+\.\d+(?:\.\d+)?", re.sub(r"\([^()]*\)", "", first))
+    if not numbers:
+        raise ToolFailed(f"g++ --version does not start with a release number but with {first!r}")
+    return str(numbers[-1])
+
+
+@cache
+def _version(compiler: Path) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return parse_version(run([compiler, "--version"], timeout_s=30, log=Path(folder) / "log").log.read_text())
+
+
+def version() -> str:
+    """The release of the installed g++, such as ``12.2.0``. Raises ToolMissing, ToolFailed."""
+    return _version(find())
+
+
+def build(
+    units: Sequence[Unit],
+    program: Path,
+    *,
+    include: Sequence[Path] = (),
+    jobs: int | None = None,
+    timeout_s: float = 600,
+) -> None:
+    """Compile `units`, `jobs` at a time (by default one for each core), and link them into `program`.
+
+    Object files and logs are left in `program`'s folder under the units' names. `timeout_s` holds for each call
+    of g++. Raises ToolMissing, ToolFailed and ToolTimeout; of several files that fail the first is named.
+    """
+    compiler = find()
+    folder = program.parent
+    paths = [f"-I{path}" for path in include]
+
+    def compile_unit(unit: Unit) -> Path:
+        target = folder / f"{unit.source.stem}.o"
+        run(
+            [compiler, STANDARD, *unit.flags, *paths, "-c", str(unit.source), "-o", str(target)],
+            timeout_s=timeout_s,
+            log=target.with_suffix(".log"),
+        )
+        return target
+
+    longest_first = sorted(units, key=lambda unit: -unit.source.stat().st_size)
+    with ThreadPoolExecutor(jobs or cores()) as pool:
+        pending = [pool.submit(compile_unit, unit) for unit in longest_first]
+        try:
+            objects = [future.result() for future in pending]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    run(
+        [compiler, *objects, "-o", program, "-pthread", "-latomic"],
+        timeout_s=timeout_s,
+        log=folder / f"{program.name}.link.log",
+    )

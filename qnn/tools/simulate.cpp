@@ -1,0 +1,137 @@
+// Streams a batch of frames through a Verilated accelerator, back to back, and measures it in cycles.
+//
+//   simulate INPUT INPUT_BYTES INPUT_BEATS OUTPUT OUTPUT_BYTES OUTPUT_BEATS FRAMES STALL_LIMIT STATISTICS
+//
+// INPUT holds FRAMES x INPUT_BEATS beats of INPUT_BYTES bytes; OUTPUT gets FRAMES x OUTPUT_BEATS beats of
+// OUTPUT_BYTES bytes, byte 0 being bits 7..0 of tdata. STATISTICS gets one JSON object. A beat is offered in every
+// cycle until the input is used up, and the output is always ready.
+//
+// Cycle 0 is the first one after reset, in which the first input beat is offered. A frame's completion is the number of
+// cycles from there to the end of the cycle that hands over its last output beat, so the first frame's completion is
+// its latency and the last frame's is the length of the batch.
+//
+// Exit status: 0 done; 2 wrong arguments or files; 3 deadlock, that is STALL_LIMIT cycles in a row in which no
+// beat was taken and none was given. STATISTICS is written for 0 and 3.
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "Vtop.h"
+#include "verilated.h"
+
+namespace {
+
+constexpr int kBadInput = 2;
+constexpr int kDeadlock = 3;
+constexpr int kResetCycles = 10;
+
+[[noreturn]] void refuse(const std::string& message) {
+    std::fprintf(stderr, "%s\n", message.c_str());
+    std::exit(kBadInput);
+}
+
+// Verilator keeps a port of up to 64 bits as an integer and a wider one as an array of 32-bit words, least
+// significant first: on a little-endian host both are the beat's bytes in order.
+template <class Port> void put(Port& port, const uint8_t* bytes, size_t count) { std::memcpy(&port, bytes, count); }
+template <class Port> void get(const Port& port, uint8_t* bytes, size_t count) { std::memcpy(bytes, &port, count); }
+
+std::vector<uint8_t> read_exactly(const char* path, size_t size) {
+    std::vector<uint8_t> bytes(size + 1);
+    std::FILE* file = std::fopen(path, "rb");
+    if (!file) refuse(std::string("cannot read ") + path);
+    const size_t count = std::fread(bytes.data(), 1, size + 1, file);
+    std::fclose(file);
+    if (count != size) {
+        refuse(std::string(path) + " has " + (count > size ? "more than " : "") + std::to_string(count > size ? size : count) +
+               " bytes where " + std::to_string(size) + " are needed");
+    }
+    bytes.resize(size);
+    return bytes;
+}
+
+void write_all(const char* path, const void* data, size_t size) {
+    std::FILE* file = std::fopen(path, "wb");
+    if (!file || std::fwrite(data, 1, size, file) != size || std::fclose(file) != 0) {
+        refuse(std::string("cannot write ") + path);
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 10) refuse("nine arguments are needed");
+    const size_t input_bytes = std::strtoull(argv[2], nullptr, 10);
+    const size_t input_beats = std::strtoull(argv[3], nullptr, 10);
+    const size_t output_bytes = std::strtoull(argv[5], nullptr, 10);
+    const size_t output_beats = std::strtoull(argv[6], nullptr, 10);
+    const size_t frames = std::strtoull(argv[7], nullptr, 10);
+    const uint64_t stall_limit = std::strtoull(argv[8], nullptr, 10);
+
+    const auto context = std::make_unique<VerilatedContext>();
+    const auto top = std::make_unique<Vtop>(context.get());
+    if (!input_bytes || !input_beats || !output_bytes || !output_beats || !frames || !stall_limit) {
+        refuse("every number has to be above 0");
+    }
+    if (input_bytes > sizeof(top->in0_V_tdata) || output_bytes > sizeof(top->out0_V_tdata)) {
+        refuse("a beat is wider than the accelerator's port");
+    }
+
+    const size_t beats_in = frames * input_beats;
+    const size_t beats_out = frames * output_beats;
+    const std::vector<uint8_t> input = read_exactly(argv[1], beats_in * input_bytes);
+    std::vector<uint8_t> output(beats_out * output_bytes);
+    std::vector<uint64_t> completions;
+    completions.reserve(frames);
+
+    top->ap_rst_n = 0;
+    top->in0_V_tvalid = 0;
+    top->out0_V_tready = 1;
+    for (int half = 0; half < 2 * kResetCycles; ++half) {
+        top->ap_clk = half & 1;
+        top->eval();
+    }
+    top->ap_rst_n = 1;
+
+    size_t taken = 0;
+    size_t given = 0;
+    uint64_t cycle = 0;
+    uint64_t last_progress = 0;
+    const auto start = std::chrono::steady_clock::now();
+    while (given < beats_out && cycle - last_progress < stall_limit) {
+        // Low phase: this cycle's inputs settle, and both handshakes can be read, combinational ones as well.
+        top->ap_clk = 0;
+        top->in0_V_tvalid = taken < beats_in;
+        if (taken < beats_in) put(top->in0_V_tdata, &input[taken * input_bytes], input_bytes);
+        top->eval();
+        const bool takes = top->in0_V_tvalid && top->in0_V_tready;
+        const bool gives = top->out0_V_tvalid;
+        if (gives) get(top->out0_V_tdata, &output[given * output_bytes], output_bytes);
+        // Rising edge.
+        top->ap_clk = 1;
+        top->eval();
+        ++cycle;
+        taken += takes;
+        given += gives;
+        if (takes || gives) last_progress = cycle;
+        if (gives && given % output_beats == 0) completions.push_back(cycle);
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    top->final();
+
+    const bool deadlock = given < beats_out;
+    if (!deadlock) write_all(argv[4], output.data(), output.size());
+    std::string json = "{\"deadlock\": " + std::string(deadlock ? "true" : "false") + ", \"cycles\": " + std::to_string(cycle) +
+                       ", \"beats_taken\": " + std::to_string(taken) + ", \"beats_given\": " + std::to_string(given) +
+                       ", \"seconds\": " + std::to_string(seconds) + ", \"completions\": [";
+    for (size_t frame = 0; frame < completions.size(); ++frame) {
+        json += (frame ? "," : "") + std::to_string(completions[frame]);
+    }
+    json += "]}\n";
+    write_all(argv[9], json.data(), json.size());
+    return deadlock ? kDeadlock : 0;
+}

