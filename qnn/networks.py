@@ -8,6 +8,7 @@ norm, a quantised HardTanh in front of each dropout::
 """
 
 import itertools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ from qnn.errors import CellError
 from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, LayerParameters, NetworkParameters
 
 __all__ = ["INPUT_BITS", "WIDTHS", "Network", "StoredScale", "build_from_parameters", "read_parameters"]
+
+with warnings.catch_warnings():
+    # Torch says once in a process that named tensors are experimental, and Brevitas meets them in every layer.
+    warnings.simplefilter("ignore")
+    torch.empty(0).rename(None)  # type: ignore[no-untyped-call]
 
 WIDTHS = (1024, 64, 64, 64, 10)
 INPUT_BITS = 8
@@ -65,8 +71,13 @@ class Network(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm1d(outputs) for _, outputs in shapes)
 
+    @staticmethod
+    def normalise(pixels: Tensor) -> Tensor:
+        """Pixels 0..255 to [-1, 1], in float32."""
+        return pixels * float(PIXEL_SCALE) + float(PIXEL_OFFSET)
+
     def forward(self, pixels: Tensor) -> Tensor:
-        x = pixels * float(PIXEL_SCALE) + float(PIXEL_OFFSET)
+        x = self.normalise(pixels)
         layers = zip(self.activations, self.dropouts, self.linears, self.norms, strict=True)
         for activation, dropout, linear, norm in layers:
             x = norm(linear(dropout(activation(x))))

@@ -26,7 +26,7 @@ from qnn.errors import CheckpointError, TrainingError
 from qnn.files import write_atomically
 from qnn.networks import Network
 
-__all__ = ["Epoch", "Settings", "Trained", "error_rate", "train"]
+__all__ = ["Epoch", "Settings", "Trained", "evaluate", "train"]
 
 STATE_FORMAT = 1
 EVALUATION_BATCH = 1000
@@ -98,11 +98,11 @@ def _isolated(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def error_rate(network: nn.Module, pixels: Tensor, labels: Tensor) -> float:
-    """Fraction of images whose largest logit is not their label's, in eval mode.
+def _tensors(images: Images) -> tuple[Tensor, Tensor]:
+    return torch.tensor(images.pixels), torch.tensor(images.labels, dtype=torch.int64)
 
-    uint8 `pixels` [N, 1024], int64 `labels` [N]. The network is left in the mode it was in.
-    """
+
+def _error_rate(network: nn.Module, pixels: Tensor, labels: Tensor) -> float:
     training = network.training
     network.eval()
     wrong = 0
@@ -114,8 +114,9 @@ def error_rate(network: nn.Module, pixels: Tensor, labels: Tensor) -> float:
     return wrong / len(labels)
 
 
-def _tensors(images: Images) -> tuple[Tensor, Tensor]:
-    return torch.tensor(images.pixels), torch.tensor(images.labels, dtype=torch.int64)
+def evaluate(network: nn.Module, images: Images) -> float:
+    """Fraction of images whose largest logit is not their label's, in eval mode; the network keeps its own mode."""
+    return _error_rate(network, *_tensors(images))
 
 
 def _plain(value: Any) -> Any:
@@ -235,8 +236,8 @@ class _Run:
                 epoch=number,
                 loss=loss_sum / batches,
                 train_error=wrong / (batches * size),
-                test_error=error_rate(self.network, self.test_pixels, self.test_labels),
-                validation_error=error_rate(self.network, *held_out) if self.settings.validation else None,
+                test_error=_error_rate(self.network, self.test_pixels, self.test_labels),
+                validation_error=_error_rate(self.network, *held_out) if self.settings.validation else None,
                 learning_rate=learning_rate,
                 images_per_s=images_per_s,
             )

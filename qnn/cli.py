@@ -1,0 +1,153 @@
+"""The command line: ``python -m qnn train | evaluate | export``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qnn import datasets
+from qnn.cell import DATASETS, NETWORKS, Cell, Quantization, dataset_name
+from qnn.errors import CheckpointError, QnnError
+
+# torch and Brevitas take seconds to import: `--help` and a wrong cell's name are answered without them.
+if TYPE_CHECKING:
+    from qnn.checkpoints import Checkpoint
+    from qnn.training import Epoch
+
+__all__ = ["main"]
+
+CELL_HELP = "A3W3 (A2W2 to A8W8: bits of activations and weights) or float"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m qnn", description="Train, evaluate and export quantised networks.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser(
+        "train",
+        help="train a cell; an interrupted training goes on where it was",
+        description="Train a cell with the study's Table I. The same command goes on with an interrupted training.",
+    )
+    train.add_argument("cell", help=CELL_HELP)
+    train.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
+    train.add_argument("--network", default=NETWORKS[0], help=" or ".join(NETWORKS))
+    train.add_argument("--folder", type=Path, default=Path("runs"), help="for state, log and checkpoint (%(default)s)")
+    train.add_argument("--epochs", type=int, help="100")
+    train.add_argument("--batch-size", type=int, help="100")
+    train.add_argument("--learning-rate", type=float, help="0.01")
+    train.add_argument("--milestones", type=int, nargs="*", help="epochs after which the rate is a tenth: 90 95")
+    train.add_argument("--seed", type=int, help="0")
+    train.add_argument("--validation", type=int, metavar="N", help="hold N training images out and log their error")
+    train.add_argument("--threads", type=int, help="1")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint on the 10,000 test images")
+    evaluate.set_defaults(run=_evaluate)
+    export = commands.add_parser("export", help="write a checkpoint's network as QONNX")
+    export.set_defaults(run=_export)
+    for command in (evaluate, export):
+        command.add_argument("checkpoint", help=f"a .safetensors file, or the cell of a shipped one: {CELL_HELP}")
+        command.add_argument("--dataset", help=f"of a shipped cell: {' or '.join(DATASETS)} ({DATASETS[0]})")
+    export.add_argument("model", type=Path, help="the file to write, for example model.onnx")
+    return parser
+
+
+def _describe(row: "Epoch") -> str:
+    validation = "" if row.validation_error is None else f"validation error {row.validation_error:6.2%}  "
+    return (
+        f"epoch {row.epoch:3}  loss {row.loss:.4f}  train error {row.train_error:6.2%}  "
+        f"test error {row.test_error:6.2%}  {validation}rate {row.learning_rate:g}  {row.images_per_s:,.0f} images/s"
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    cell = Cell(
+        network=options.network,
+        dataset=dataset_name(options.dataset),
+        quantization=Quantization.parse(options.cell),
+    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from qnn import checkpoints, training
+
+    names = {field.name for field in fields(training.Settings)}
+    chosen = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    if "milestones" in chosen:
+        chosen["milestones"] = tuple(chosen["milestones"])
+    settings = training.Settings(**chosen)
+    images = datasets.load(cell.dataset, "train")
+    test = datasets.load(cell.dataset, "test")
+    per_epoch = (len(images) - settings.validation) // settings.batch_size * settings.batch_size
+    columns = (TextColumn(str(cell)), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=settings.epochs * per_epoch)
+
+        def on_epoch(row: "Epoch") -> None:
+            progress.update(task, completed=row.epoch * per_epoch)
+            progress.console.print(_describe(row), highlight=False)
+
+        trained = training.train(
+            cell,
+            settings,
+            train=images,
+            test=test,
+            folder=options.folder,
+            on_epoch=on_epoch,
+            on_images=lambda count: progress.advance(task, count),
+        )
+    path = options.folder / f"{cell}.safetensors"
+    checkpoints.save(path, trained)
+    print(f"{cell}: test accuracy {1 - trained.log[-1].test_error:.2%}, checkpoint {path}")
+
+
+def _checkpoint(options: argparse.Namespace) -> "Checkpoint":
+    path = Path(options.checkpoint)
+    asked = None if options.dataset is None else dataset_name(options.dataset)
+    named = path.suffix == ".safetensors" or path.exists()
+    cell = None if named else Cell(dataset=asked or DATASETS[0], quantization=Quantization.parse(options.checkpoint))
+    from qnn import checkpoints
+
+    checkpoint = checkpoints.load(path if cell is None else checkpoints.shipped(cell))
+    if asked not in (None, checkpoint.cell.dataset):
+        raise CheckpointError(f"{path} was trained on {checkpoint.cell.dataset}, not on {asked}")
+    return checkpoint
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    checkpoint = _checkpoint(options)
+    from qnn import training
+
+    test = datasets.load(checkpoint.cell.dataset, "test")
+    accuracy = 1 - training.evaluate(checkpoint.network, test)
+    print(
+        f"{checkpoint.cell}: {round(accuracy * len(test)):,} of {len(test):,} test images right, {accuracy:.2%} "
+        f"({checkpoint.test_accuracy:.2%} when trained)"
+    )
+
+
+def _export(options: argparse.Namespace) -> None:
+    checkpoint = _checkpoint(options)
+    from qnn import export
+
+    export.export(checkpoint.network, options.model)
+    print(f"{checkpoint.cell}: wrote {options.model}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 after an error that is told on stderr, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # Said on every import where a CUDA toolkit is installed without a card.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    try:
+        options.run(options)
+    except (QnnError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on after the last whole epoch", file=sys.stderr)
+        return 130
+    return 0
