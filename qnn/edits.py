@@ -134,16 +134,22 @@ _FIFO = "88ad786a5885c7994c7e2d26e1ef2ffdf688310e941feaa0651332da49ec58c4"
 _MVU = "4c6c11482fe3e8b569b6249469a302f9cb9bf89978d007ff1d0153511762b068"
 _THRESHOLDING = "706ca3232e5daab15374b9645f4a3696bd39787e6578f2905aa697f059f57772"
 
-EDITS: tuple[Edit, ...] = (
-    Edit(
-        tool="verilator",
+
+def _add_multi(tool: str) -> Edit:
+    return Edit(
+        tool=tool,
         file="rtllib/mvu/add_multi.sv",
         sha256=_ADD_MULTI,
         finn_versions=("1.6.1",),
-        reason="Verilator takes a constant function at module scope only, not inside a generate block "
-        "(IEEE 1800-2023, 13.4.3): the function and its type move up, unchanged",
+        reason="a constant function has to be declared at module scope, not inside a generate block "
+        "(IEEE 1800-2023, 13.4.3), which both tools insist on: the function and its type move up, unchanged",
         replacements=((_ADD_MULTI_LOADS, ""), (_ADD_MULTI_LEVELS, _ADD_MULTI_LOADS + _ADD_MULTI_LEVELS)),
-    ),
+    )
+
+
+EDITS: tuple[Edit, ...] = (
+    _add_multi("verilator"),
+    _add_multi("yosys"),
     Edit(
         tool="verilator",
         file="rtllib/fifo/hdl/fifo.sv",
@@ -165,7 +171,7 @@ EDITS: tuple[Edit, ...] = (
         finn_versions=("1.6.1",),
         reason="slang refuses `default_nettype inside a module; it only forbids undeclared names, "
         "of which a tool that takes the original has found none",
-        replacements=(("`default_nettype none\n", ""), ("`default_nettype wire\n", "")),
+        replacements=(("`default_nettype none", ""), ("`default_nettype wire", "")),
     ),
     Edit(
         tool="yosys",
@@ -181,9 +187,9 @@ EDITS: tuple[Edit, ...] = (
         file="rtllib/thresholding/hdl/thresholding.sv",
         sha256=_THRESHOLDING,
         finn_versions=("1.6.1",),
-        reason="p.ptr[M-1:SN+1] is a reversed slice in stage 0 (in a branch that is not taken there), which slang "
-        "refuses; a shift gives the same bits in every other stage",
-        replacements=(("p.ptr[M-1:SN+1] < 2**stage", "(p.ptr[M-1:0] >> (SN+1)) < 2**stage"),),
+        reason="p.ptr[M-1:SN+1] is a reversed slice in stage 0, in a branch that is not taken there, and slang "
+        "refuses it still; the edited slice has one bit in stage 0 and is the same one in every other stage",
+        replacements=(("p.ptr[M-1:SN+1] < 2**stage", "p.ptr[M-1:SN+(stage != 0)] < 2**stage"),),
     ),
 )
 """Every edit. Those for one tool and file are applied in this order."""
