@@ -1,0 +1,50 @@
+"""A process of its own that runs a list of Yosys commands: the only place that imports pyosys.
+
+Started as a script by qnn.tools.yosys: ``python -P yosys_worker.py REQUEST RESULT``. REQUEST is JSON, a list of
+steps: ``{"command": ..., "unless_no_cells": prefix}``; a step with a prefix is skipped where no cell's type starts with
+it. RESULT is JSON with the seconds of each step and the peak memory. Yosys ends the process with status 1 on an
+error, which is why nothing else lives in it.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from pyosys import libyosys as ys
+
+
+def _has_cells(design: ys.Design, prefix: str) -> bool:
+    return any(
+        cell.type.str().startswith(prefix)
+        for module in design.modules_.values()
+        if not module.get_blackbox_attribute()
+        for cell in module.cells_.values()
+    )
+
+
+def main(request: Path, result: Path) -> None:
+    """Run the steps of `request` in order and write `result`."""
+    design = ys.Design()
+    seconds = []
+    for step in json.loads(request.read_text()):
+        start = time.monotonic()
+        if step["unless_no_cells"] is None or _has_cells(design, step["unless_no_cells"]):
+            ys.run_pass(step["command"], design)
+        seconds.append([step["command"], time.monotonic() - start])
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    result.write_text(
+        json.dumps(
+            {
+                "step_seconds": seconds,
+                "cpu_seconds": sum(u.ru_utime + u.ru_stime for u in usage),
+                # ru_maxrss is in KiB on Linux.
+                "peak_memory_bytes": 1024 * max(u.ru_maxrss for u in usage),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
