@@ -39,6 +39,7 @@ __all__ = [
     "parse_refusals",
     "parse_statistics",
     "parse_version",
+    "run_verilator",
     "simulate",
     "unpack",
     "version",
@@ -142,7 +143,7 @@ def version() -> str:
     return find().version
 
 
-def _run(arguments: Sequence[str | Path], *, cwd: Path, log: Path, timeout_s: float) -> None:
+def run_verilator(arguments: Sequence[str | Path], *, cwd: Path, log: Path, timeout_s: float) -> None:
     """Run Verilator; a program that may not be executed, as read-only installs leave it, is copied and run there."""
     found = find()
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +181,7 @@ def check(design: HardwareDesign, *, top: str = TOP, timeout_s: float = 300) -> 
         log = folder / "verilator.log"
         try:
             arguments = ["--lint-only", *_LANGUAGE, "--top-module", top, *_sources(design)]
-            _run(arguments, cwd=folder, log=log, timeout_s=timeout_s)
+            run_verilator(arguments, cwd=folder, log=log, timeout_s=timeout_s)
         except ToolFailed:
             refusals = parse_refusals(log.read_text(errors="replace"))
             if not refusals or not refusals.keys() <= design.files.keys():
@@ -249,7 +250,7 @@ def build(
 
         start = monotonic()
         arguments = ["--cc", *_LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
-        _run([*arguments, *_sources(design)], cwd=work, log=Path(name) / "verilator.log", timeout_s=timeout_s)
+        run_verilator([*arguments, *_sources(design)], cwd=work, log=Path(name) / "verilator.log", timeout_s=timeout_s)
         verilated = monotonic()
 
         sources = [*generated.glob("*.cpp"), include / "verilated.cpp", include / "verilated_threads.cpp"]
