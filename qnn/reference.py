@@ -1,16 +1,27 @@
 """Published and expected numbers: the paper's tables and the accuracy floors, read from ``fixtures/reference``."""
 
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qnn.cell import Cell
+from qnn.cell import NETWORKS, Cell, Quantization
 from qnn.errors import CellError
 
-__all__ = ["FOLDER", "accuracy_floor_percent", "paper_throughput_images_per_s"]
+__all__ = [
+    "CHECKPOINTS",
+    "FOLDER",
+    "accuracy_floor_percent",
+    "paper_throughput_images_per_s",
+    "shipped_cells",
+    "shipped_checkpoint",
+]
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "reference"
+_FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+FOLDER = _FIXTURES / "reference"
+CHECKPOINTS = _FIXTURES / "checkpoints"
+"""One folder a data set, one file a network and bit widths."""
 
 
 @cache
@@ -42,3 +53,20 @@ def accuracy_floor_percent(cell: Cell) -> float:
         return float(floors[str(cell.quantization)])
     except KeyError:
         raise CellError(f"no accuracy floor for {cell.trained}: add it to {FOLDER / 'floors.toml'}") from None
+
+
+def shipped_checkpoint(cell: Cell, folder: Path = CHECKPOINTS) -> Path:
+    """Where the checkpoint of a cell that comes with the repository lies; its log has the suffix ``.jsonl``."""
+    return folder / cell.dataset / f"{cell.network}-{cell.quantization}.safetensors"
+
+
+def shipped_cells(datasets: Iterable[str], folder: Path = CHECKPOINTS) -> list[Cell]:
+    """Cells (without folding) of `datasets` whose checkpoints are there, in order of network and bit widths."""
+    cells = []
+    for dataset in datasets:
+        for network in NETWORKS:
+            names = sorted(path.stem for path in (folder / dataset).glob(f"{network}-*.safetensors"))
+            for name in names:
+                quantization = Quantization.parse(name.removeprefix(f"{network}-"))
+                cells.append(Cell(network=network, dataset=dataset, quantization=quantization))
+    return cells

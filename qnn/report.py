@@ -103,7 +103,7 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         if len(foldings):
             console.print(_table(foldings), highlight=False)
         console.print()
-    if "extrapolated" in frame and frame["extrapolated"].fillna(False).any():
+    if "extrapolated" in frame and frame["extrapolated"].eq(True).any():
         console.print(
             "* a batch of 10,000 from the first image's latency and 9,999 measured intervals", highlight=False
         )

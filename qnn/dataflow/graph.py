@@ -11,6 +11,7 @@ from finn.builder import build_dataflow_steps as steps
 from finn.builder.build_dataflow_config import DataflowBuildConfig, ShellFlowType
 from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
 from finn.transformation.fpgadataflow.insert_fifo import InsertFIFO
+from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
 from onnx import NodeProto, TensorProto, helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
@@ -114,6 +115,9 @@ def fold(model: ModelWrapper, asked: Folding, config: DataflowBuildConfig) -> tu
         getCustomOp(node).set_nodeattr("preferred_impl_style", "rtl")
     model = steps.step_specialize_layers(model, config)
     foldings = apply_uniform_folding(model, asked)
+    # FINN's minimise step rounds and clips thresholds itself, but only after it has asserted that those on an unsigned
+    # input are not negative; a learned input scale puts some below 0 (tests/test_finn_faults.py).
+    model = model.transform(RoundAndClipThresholds())
     model = steps.step_minimize_bit_width(model, config)
     model = model.transform(InsertDWC()).transform(InsertFIFO(create_shallow_fifos=True))
     model = model.transform(GiveUniqueNodeNames()).transform(GiveReadableTensorNames())

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qnn.cell import Folding
+from qnn.cell import Folding, LayerFolding
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
@@ -24,11 +25,13 @@ __all__ = [
     "HardwareModel",
     "LayerGeometry",
     "compile_network",
-    "execute",
     "finn_version",
+    "generate_thresholdings",
     "read_dataflow",
     "read_design",
     "read_hardware_model",
+    "streamline_activations",
+    "trace",
 ]
 
 DISTRIBUTION = "finn-plus"
@@ -52,19 +55,16 @@ class LayerGeometry:
     """FINN's expected cycles for one frame."""
     estimate: Mapping[str, float]
     """FINN's analytical estimate of the node's resources: LUT, DSP, BRAM_18K, URAM, ..."""
-    inputs: int | None = None
-    outputs: int | None = None
-    asked_pe: int | None = None
-    asked_simd: int | None = None
+    folding: LayerFolding | None
+    """Shape, asked and applied folding of a matrix unit; None for other nodes."""
 
     @property
-    def is_matrix_unit(self) -> bool:
-        return self.inputs is not None
-
-    @property
-    def clamped(self) -> bool:
-        """Whether the folding that was asked for was not legal for this layer."""
-        return self.is_matrix_unit and (self.pe, self.simd) != (self.asked_pe, self.asked_simd)
+    def output_bits(self) -> int:
+        """Bits of one output lane. Raises DataflowError where the data type is no integer."""
+        match = re.fullmatch(r"U?INT(\d+)", self.output_type)
+        if match is None:
+            raise DataflowError(f"{self.name} gives {self.output_type}, not integers")
+        return int(match[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,29 @@ class DataflowModel:
     layers: tuple[LayerGeometry, ...]
 
     @property
-    def matrix_units(self) -> tuple[LayerGeometry, ...]:
-        return tuple(layer for layer in self.layers if layer.is_matrix_unit)
+    def foldings(self) -> tuple[LayerFolding, ...]:
+        """Of the matrix units, in the order of the stream."""
+        return tuple(layer.folding for layer in self.layers if layer.folding is not None)
+
+    @property
+    def output_lanes(self) -> int:
+        """Accumulators in one output beat."""
+        return self.foldings[-1].applied.pe
+
+    @property
+    def output_beats(self) -> int:
+        """Output beats of one image."""
+        return self.foldings[-1].outputs // self.output_lanes
+
+    @property
+    def output_bits(self) -> int:
+        """Bits of one accumulator of the last layer."""
+        return self.layers[-1].output_bits
+
+    @property
+    def interval_cycles(self) -> int:
+        """FINN's expected initiation interval: the cycles of the slowest node."""
+        return max(layer.cycles for layer in self.layers)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -141,19 +162,66 @@ def compile_network(
     _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
 
 
-def execute(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> NDArray[np.float32]:
-    """The output of an ONNX file with QONNX or FINN nodes for a batch of `inputs`, executed in Python by QONNX."""
-    np.save(folder / "inputs.npy", inputs)
-    job = {"kind": "execute", "model": str(model), "inputs": str(folder / "inputs.npy")}
+def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
+    """Let QONNX execute an ONNX file with QONNX or FINN nodes on a batch -> `folder`: trace.npz, finn.log.
+
+    trace.npz holds ``codes_<k>`` int16 [N, ...], the integer codes of the k-th quantised activation, and ``output``.
+    """
+    with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
+        path = Path(scratch) / "inputs.npy"
+        np.save(path, inputs)
+        job = {"kind": "trace", "model": str(model), "inputs": str(path)}
+        _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+
+
+def generate_thresholdings(
+    shapes: Sequence[Mapping[str, Any]],
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    timeout_s: float = TIME_LIMIT_S,
+) -> None:
+    """HDL of stand-alone Thresholding nodes -> `folder`: rtl.json, finn.log.
+
+    A shape holds the arguments of ``qnn.dataflow.thresholding.generate``, its thresholds as lists.
+    """
+    job = {"kind": "thresholding", "shapes": list(shapes), "part": part, "clock_period_ns": clock_period_ns}
     _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
-    outputs: NDArray[np.float32] = np.load(folder / "outputs.npy")
-    return outputs
+
+
+def streamline_activations(
+    layers: Sequence[Mapping[str, Any]], folder: Path, *, timeout_s: float = TIME_LIMIT_S
+) -> None:
+    """FINN's thresholds of activations alone -> `folder`: <k>.npz of each layer, finn.log.
+
+    A layer holds the arguments of ``qnn.dataflow.thresholding.streamline``, which says what the files hold.
+    """
+    with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
+        records = []
+        for k, layer in enumerate(layers):
+            path = Path(scratch) / f"{k}.npz"
+            np.savez(path, **layer["arrays"])
+            records.append({**layer, "arrays": str(path)})
+        _run_job({"kind": "activations", "layers": records}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+
+
+def _layer(fields: dict[str, Any]) -> LayerGeometry:
+    folding = None
+    if "inputs" in fields:
+        folding = LayerFolding(
+            inputs=fields.pop("inputs"),
+            outputs=fields.pop("outputs"),
+            asked=Folding(pe=fields.pop("asked_pe"), simd=fields.pop("asked_simd")),
+            applied=Folding(pe=fields["pe"], simd=fields["simd"]),
+        )
+    return LayerGeometry(**fields, folding=folding)
 
 
 def read_dataflow(folder: Path) -> DataflowModel:
     """What compile_network() found out about the folded graph."""
     record = json.loads((folder / "dataflow.json").read_text())
-    layers = tuple(LayerGeometry(**layer) for layer in record["layers"])
+    layers = tuple(_layer(fields) for fields in record["layers"])
     return DataflowModel(finn_version=record["finn_version"], layers=layers)
 
 

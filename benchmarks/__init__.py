@@ -1,0 +1,1 @@
+"""What the suite states of each cell: accuracy, thresholding, equivalence, resources, throughput."""

@@ -1,0 +1,106 @@
+"""Each hop against the hop before it: Brevitas, QONNX, exact integers, FINN's graph, FINN's RTL.
+
+From FINN's graph down every integer is equal. Above it float32 shows: a code or threshold may differ from the exact
+one only where the accumulator lies within the bound of ``qnn.thresholding``; each case is proved, counted and put
+in the results. Anything else fails, naming layer, channel, accumulator, expected and got.
+"""
+
+import numpy as np
+import pytest
+
+from fixtures.recording import Record
+from qnn import equivalence, integer
+from qnn.cell import Cell
+from qnn.datasets import Images
+from qnn.integer import GoldenNetwork
+from qnn.pipeline import BrevitasRun, DeviceRun, Pipeline
+from qnn.results import Evidence
+from qnn.tools.finn import HardwareModel
+
+
+def test_brevitas_layers_equal_exact_integers(
+    golden: GoldenNetwork, brevitas_run: BrevitasRun, images: Images, record: Record
+) -> None:
+    trace = golden.trace(images.pixels)
+    comparison = equivalence.compare_layers(golden, trace, brevitas_run.codes, images.pixels)
+    exact_top1 = integer.logits(golden.parameters, golden.evaluate(images.pixels)).argmax(axis=1)
+    record(
+        Evidence.PYTHON,
+        codes_compared=comparison.compared,
+        codes_off_by_float32=comparison.float32,
+        codes_on_ties=comparison.ties,
+        images_with_other_top1=int(np.count_nonzero(exact_top1 != brevitas_run.logits.argmax(axis=1))),
+    )
+    comparison.require_explained("Brevitas")
+
+
+def test_qonnx_equals_exact_integers(
+    trained_cell: Cell, pipeline: Pipeline, golden: GoldenNetwork, images: Images, record: Record
+) -> None:
+    executed = pipeline.trace(pipeline.qonnx(trained_cell), images.pixels)
+    trace = golden.trace(images.pixels)
+    comparison = equivalence.compare_forward_pass(golden, trace, equivalence.codes_of(executed), images.pixels)
+    exact = integer.logits(golden.parameters, golden.evaluate(images.pixels))
+    equal = comparison.equal_images
+    record(
+        Evidence.PYTHON,
+        images=len(equal),
+        images_equal=int(equal.sum()),
+        codes_off_by_float32=comparison.float32,
+        images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != executed["output"].argmax(axis=1))),
+    )
+    comparison.require_explained("QONNX")
+    assert (np.abs(executed["output"][equal] - exact[equal]) <= equivalence.logit_bound(golden)).all()
+
+
+def test_finn_thresholds_are_exact_or_off_by_float32(
+    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, record: Record
+) -> None:
+    golden, images = pipeline.golden(cell), pipeline.images(cell)
+    comparison = equivalence.compare_models(golden, hardware_model)
+    differing = equivalence.images_that_differ(golden, hardware_model, images.pixels)
+    record(
+        Evidence.PYTHON,
+        thresholds=comparison.thresholds,
+        thresholds_off=comparison.float32,
+        thresholds_on_ties=comparison.ties,
+        accumulator_values_off=comparison.differing_accumulators,
+        largest_step=comparison.largest_step,
+        images_with_other_accumulators=differing.accumulators,
+        images_with_other_top1=differing.top1,
+    )
+    comparison.require_explained()
+
+
+def test_finn_graph_equals_its_integers(
+    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, record: Record
+) -> None:
+    pixels = pipeline.images(cell).pixels
+    executed = pipeline.trace(pipeline.streamlined(cell), pixels)
+    trace = hardware_model.network.trace(pixels)
+    logits = hardware_model.logits(hardware_model.network.evaluate(pixels))
+    equal = (executed["output"] == logits).all(axis=1)
+    record(Evidence.PYTHON, graph_images=len(equal), graph_images_equal=int(equal.sum()))
+    for k, codes in enumerate(equivalence.codes_of(executed)):
+        np.testing.assert_array_equal(codes, trace[k].codes, err_msg=f"codes of activation {k}")
+    assert equal.all()
+
+
+@pytest.mark.rtlsim
+def test_rtl_equals_hardware_integers(
+    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, device_run: DeviceRun, record: Record
+) -> None:
+    count = len(device_run.accumulators)
+    images = pipeline.images(cell)
+    expected = hardware_model.network.evaluate(images.pixels[:count])
+    equal = (device_run.accumulators == expected).all(axis=1)
+    top1 = hardware_model.logits(device_run.accumulators).argmax(axis=1)
+    record(
+        Evidence.RTLSIM,
+        images=count,
+        images_equal=int(equal.sum()),
+        rtl_top1_percent=100 * float(np.mean(top1 == images.labels[:count])),
+        edited_files=", ".join(device_run.edited_files),
+        host_simulate_s=device_run.host_s,
+    )
+    equivalence.require_equal(expected, device_run.accumulators, "RTL")

@@ -1,0 +1,271 @@
+"""From a cell to each of its artifacts, through the store: nothing is built twice, and nothing that is not asked for.
+
+    checkpoint -> qonnx -> dataflow (FINN: graphs, integers, RTL) -> simulator -> simulation
+                                                                  -> synthesis of each node
+
+An artifact's key is the content that it is made from, the versions of the tools that make it, and the suite's own
+source that drives them. torch is imported by the steps that need it, not with this module.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qnn import datasets, edits, integer, reference
+from qnn.cell import PART, Cell
+from qnn.errors import CellError, CheckpointError
+from qnn.hdl import HardwareDesign
+from qnn.integer import GoldenNetwork
+from qnn.parameters import NetworkParameters
+from qnn.store import Store, digest_of, digest_of_files
+from qnn.tools import finn, gxx, verilator
+from qnn.tools.finn import DataflowModel, HardwareModel
+from qnn.versions import tool_versions
+
+if TYPE_CHECKING:
+    from qnn.networks import Network
+
+__all__ = ["BrevitasRun", "DeviceRun", "Pipeline", "images_to_simulate"]
+
+CLOCK_PERIOD_NS = 10.0
+"""100 MHz, as in the study."""
+BATCH_IMAGES = 10_000
+"""The study's throughput test; also the whole test set."""
+PARTIAL_IMAGES = 1_000
+SIMULATION_LIMIT_CYCLES = 100_000_000
+"""A whole batch is simulated where it takes no more cycles than this; it is about two minutes of one core."""
+
+_SOURCE = Path(__file__).parent
+
+
+def images_to_simulate(interval_cycles: int) -> int:
+    """The whole batch where the simulation is worth it, else the first images of the test set."""
+    return BATCH_IMAGES if interval_cycles * BATCH_IMAGES <= SIMULATION_LIMIT_CYCLES else PARTIAL_IMAGES
+
+
+def _versions(*tools: str) -> dict[str, str]:
+    known = tool_versions()
+    return {tool: known[tool] for tool in tools}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BrevitasRun:
+    """What the Brevitas network gave on the test set."""
+
+    logits: NDArray[np.float32]
+    """[images, classes], of the network's own forward pass."""
+    codes: tuple[NDArray[np.int16], ...]
+    """[images, channels] of every activation, each layer fed with the golden codes of the layer before."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DeviceRun:
+    """A batch of images through the simulated accelerator."""
+
+    accumulators: NDArray[np.int64]
+    """[images, classes] of the last layer."""
+    completions_cycles: NDArray[np.int64]
+    """[images]: the cycle in which each image's last output beat was handed over."""
+    image_bytes: int
+    """Bytes of one image on the accelerator's input stream."""
+    host_s: float
+    """Wall-clock seconds of the simulation."""
+    build_s: float
+    """Wall-clock seconds that Verilator and the C++ compiler took for the simulator."""
+    edited_files: tuple[str, ...]
+    """Files of FINN that the simulator takes only with an edit."""
+
+    @property
+    def latency_cycles(self) -> int:
+        """From the first input beat offered to the last output beat of the first image."""
+        return int(self.completions_cycles[0])
+
+    @property
+    def interval_cycles(self) -> int:
+        """Initiation interval: the most frequent distance between two images' completions."""
+        intervals, counts = np.unique(np.diff(self.completions_cycles), return_counts=True)
+        return int(intervals[counts.argmax()])
+
+    def batch_completions_cycles(self, images: int) -> NDArray[np.int64]:
+        """Completions of a batch of `images`: as simulated, or else the first latency and then measured intervals."""
+        simulated = self.completions_cycles[:images]
+        further = simulated[-1] + self.interval_cycles * np.arange(1, images - len(simulated) + 1)
+        return np.concatenate([simulated, further])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Every artifact of a cell. Methods may be called from several threads and processes at once."""
+
+    store: Store
+    part: str = PART
+    clock_period_ns: float = CLOCK_PERIOD_NS
+    checkpoints: Path = reference.CHECKPOINTS
+
+    def checkpoint(self, cell: Cell) -> Path:
+        """The shipped checkpoint. Raises CheckpointError where the repository has none for the cell."""
+        path = reference.shipped_checkpoint(cell, self.checkpoints)
+        if not path.exists():
+            raise CheckpointError(
+                f"no checkpoint for {cell.trained} ({path} does not exist): "
+                f"train it with `python -m qnn train {cell.quantization} --dataset {cell.dataset}`"
+            )
+        return path
+
+    def network(self, cell: Cell) -> "Network":
+        """The trained Brevitas network, in eval mode, with the stored scales."""
+        from qnn import checkpoints
+
+        return checkpoints.load(self.checkpoint(cell)).network
+
+    def parameters(self, cell: Cell) -> NetworkParameters:
+        """The trained network's exact numbers."""
+        from qnn import checkpoints
+
+        parameters = checkpoints.load(self.checkpoint(cell)).parameters
+        if parameters is None:
+            raise CellError(f"{cell.trained} is the float network: it has no integers and no hardware")
+        return parameters
+
+    def images(self, cell: Cell) -> datasets.Images:
+        """The test set."""
+        return datasets.load(cell.dataset, "test")
+
+    def _trained_key(self, cell: Cell, *modules: str) -> dict[str, Any]:
+        return {
+            "checkpoint": digest_of_files(self.checkpoint(cell)),
+            "source": digest_of_files(*(_SOURCE / f"{module}.py" for module in modules)),
+            "versions": _versions("torch", "brevitas"),
+        }
+
+    def qonnx(self, cell: Cell) -> Path:
+        """The trained network as a QONNX file."""
+
+        def build(folder: Path) -> None:
+            from qnn import export
+
+            export.export(self.network(cell), folder / "model.onnx")
+
+        key = digest_of([self._trained_key(cell, "networks", "export"), _versions("qonnx")])
+        return self.store.get_or_build("qonnx", key, build) / "model.onnx"
+
+    def golden(self, cell: Cell) -> GoldenNetwork:
+        """The integer network that the trained parameters stand for, with exact thresholds."""
+        return integer.golden(self.parameters(cell))
+
+    def brevitas(self, cell: Cell) -> BrevitasRun:
+        """The Brevitas network run on the whole test set."""
+
+        def build(folder: Path) -> None:
+            from qnn import inference
+
+            network, pixels = self.network(cell), self.images(cell).pixels
+            codes = inference.layer_codes(network, pixels, self.golden(cell).trace(pixels))
+            np.savez(folder / "run.npz", *codes, logits=inference.run(network, pixels))
+
+        sources = ("networks", "inference", "integer", "thresholding", "datasets")
+        folder = self.store.get_or_build("brevitas", digest_of(self._trained_key(cell, *sources)), build)
+        with np.load(folder / "run.npz") as arrays:
+            codes = tuple(arrays[name] for name in sorted(set(arrays) - {"logits"}))
+            return BrevitasRun(logits=arrays["logits"], codes=codes)
+
+    def _dataflow(self, cell: Cell) -> Path:
+        if cell.folding is None:
+            raise CellError(f"{cell} names no folding: hardware needs one, such as PE8-SIMD8")
+        folding, qonnx = cell.folding, self.qonnx(cell)
+        key = {
+            "qonnx": digest_of_files(qonnx),
+            "folding": str(folding),
+            "part": self.part,
+            "clock_period_ns": self.clock_period_ns,
+            "source": digest_of_files(_SOURCE / "dataflow", _SOURCE / "cell.py"),
+            "versions": _versions("finn", "qonnx"),
+        }
+
+        def build(folder: Path) -> None:
+            finn.compile_network(qonnx, folding, self.part, self.clock_period_ns, folder)
+
+        return self.store.get_or_build("dataflow", digest_of(key), build)
+
+    def dataflow(self, cell: Cell) -> DataflowModel:
+        """FINN's folded graph: its nodes with geometry, expected cycles and estimates."""
+        return finn.read_dataflow(self._dataflow(cell))
+
+    def hardware_model(self, cell: Cell) -> HardwareModel:
+        """The hardware integer model: what FINN's streamlined graph computes."""
+        return finn.read_hardware_model(self._dataflow(cell))
+
+    def design(self, cell: Cell) -> HardwareDesign:
+        """FINN's RTL, unedited."""
+        return finn.read_design(self._dataflow(cell))
+
+    def trace(self, model: Path, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """QONNX's own execution of a QONNX or FINN-ONNX file: every quantised activation's codes, and the output."""
+        key = {
+            "model": digest_of_files(model),
+            "pixels": digest_of([list(pixels.shape), pixels.tobytes().hex()]),
+            "source": digest_of_files(_SOURCE / "dataflow"),
+            "versions": _versions("finn", "qonnx"),
+        }
+        folder = self.store.get_or_build("trace", digest_of(key), lambda folder: finn.trace(model, pixels, folder))
+        with np.load(folder / "trace.npz") as arrays:
+            return dict(arrays)
+
+    def streamlined(self, cell: Cell) -> Path:
+        """FINN's streamlined graph."""
+        return self._dataflow(cell) / "streamlined.onnx"
+
+    def _simulator(self, cell: Cell) -> tuple[Path, str]:
+        design = self.design(cell)
+        sources = [_SOURCE / name for name in ("edits.py", "hdl.py", "tools/verilator.py", "tools/gxx.py")]
+        key = digest_of(
+            {
+                "design": design.digest,
+                "source": digest_of_files(*sources, verilator.STREAM_DRIVER),
+                "versions": [verilator.version(), gxx.version()],
+            }
+        )
+
+        def build(folder: Path) -> None:
+            accepted = edits.accept(design, "verilator", verilator.check)
+            verilator.build(accepted.design, folder)
+            (folder / "edits.json").write_text(json.dumps([edit.file for edit in accepted.edits]))
+
+        return self.store.get_or_build("simulator", key, build), key
+
+    def device_run(self, cell: Cell) -> DeviceRun:
+        """The test set, or its first images where the whole takes too long, through the RTL in Verilator."""
+        folder, simulator_key = self._simulator(cell)
+        dataflow = self.dataflow(cell)
+        count = images_to_simulate(dataflow.interval_cycles)
+        key = digest_of([simulator_key, cell.dataset, count, digest_of_files(_SOURCE / "datasets.py")])
+
+        def build(target: Path) -> None:
+            simulator = verilator.Simulator.open(folder)
+            pixels = self.images(cell).pixels[:count]
+            simulation = verilator.simulate(simulator, pixels, output_beats=dataflow.output_beats)
+            bits, lanes = dataflow.output_bits, dataflow.output_lanes
+            accumulators = verilator.unpack(simulation.output, lane_bits=bits, lanes=lanes, signed=True)
+            np.savez(
+                target / "run.npz",
+                accumulators=accumulators.reshape(count, -1),
+                completions_cycles=simulation.completions_cycles,
+                image_bytes=pixels.shape[1],
+                host_s=simulation.host_s,
+                build_s=simulator.verilate_s + simulator.compile_s,
+            )
+
+        target = self.store.get_or_build("simulation", key, build)
+        with np.load(target / "run.npz") as run:
+            return DeviceRun(
+                accumulators=run["accumulators"],
+                completions_cycles=run["completions_cycles"],
+                image_bytes=int(run["image_bytes"]),
+                host_s=float(run["host_s"]),
+                build_s=float(run["build_s"]),
+                edited_files=tuple(json.loads((folder / "edits.json").read_text())),
+            )
