@@ -123,11 +123,17 @@ class Part:
 def parse_parts(text: str) -> dict[str, Part]:
     """Parts by name from TOML: one table a part, with the numbers of Part.
 
-    Raises DesignError where a number is missing, unknown or not a positive whole number.
+    Raises DesignError where the text is not TOML, or a number is missing, unknown or not a positive whole number.
     """
     wanted = {f.name for f in fields(Part)} - {"name"}
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DesignError(f"the table of parts is not TOML: {error}") from None
     parts = {}
-    for name, numbers in tomllib.loads(text).items():
+    for name, numbers in tables.items():
+        if not isinstance(numbers, dict):
+            raise DesignError(f"part {name} has to be a table of numbers, not {numbers!r}")
         if numbers.keys() != wanted:
             wrong = ", ".join(sorted(numbers.keys() ^ wanted))
             raise DesignError(f"part {name}: these numbers are missing or not known: {wrong}")

@@ -50,11 +50,8 @@ _STATISTICS = "qnn_statistics.json"
 
 _BLACK_BOXES = ("DSP48E1", "LUT6_2")
 """Cells that finn-rtllib instantiates; slang does not take their models in cells_sim.v."""
-_LABELS = (
-    *("prepare", "map_dsp", "coarse", "map_memory", "map_ffram", "fine", "map_cells", "map_ffs", "map_luts"),
-    *("finalize", "check"),
-)
-"""The parts of synth_xilinx that are run, as its help names them."""
+_LABELS = ("prepare", "map_dsp", "coarse", "map_memory", "map_ffram", "fine", "map_cells", "map_ffs", "map_luts")
+"""The parts of synth_xilinx that are run, as its help names them; what follows only prints and writes."""
 _SYNTHESIS = "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"
 # One thread: the caller decides how many nodes are synthesised at a time.
 _ENVIRONMENT = {"YOSYS_MAX_THREADS": "1"}
@@ -208,8 +205,9 @@ def _script(sources: Sequence[str]) -> list[_Step]:
                 # Mapping of memories reads its rules for a second, also where there is no memory.
                 unless_no_cells="$mem" if label == "map_memory" else None,
             )
-            for label, following in zip(_LABELS, (*_LABELS[1:], "edif"), strict=True)
+            for label, following in zip(_LABELS, (*_LABELS[1:], "finalize"), strict=True)
         ),
+        _Step(command="clean"),
         _Step(command=f"tee -q -o {_STATISTICS} stat -json"),
         _Step(command=f"write_verilog -noattr -norename {_NETLIST}"),
     ]
