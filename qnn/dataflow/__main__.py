@@ -1,0 +1,107 @@
+"""``python -m qnn.dataflow request.json``: run FINN jobs, one after another, in this process.
+
+The request is a list of jobs, each {"kind": ..., "folder": an existing empty folder for its outputs, ...}:
+
+compile   qonnx, pe, simd, part, clock_period_ns
+          -> streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json
+trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
+thresholding, activations
+          one activation alone: see qnn.dataflow.thresholding
+
+A job that fails leaves error.json, {"error": ..., "step": ...}, and the others go on. FINN_BUILD_DIR in the
+environment names a scratch folder, which the caller makes and removes. Exit status 0 where the process itself lived.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qonnx.core.modelwrapper import ModelWrapper
+
+from qnn.cell import Folding
+from qnn.dataflow.session import open_session
+
+Job = dict[str, Any]
+Progress = Callable[[str], None]
+
+
+def compile_job(job: Job, folder: Path, progress: Progress) -> None:
+    """QONNX -> every file that the module's docstring lists."""
+    from qnn.dataflow import graph, integers, rtl  # FINN's settings have to be there before its steps are imported
+
+    config = graph.build_config(str(folder), job["clock_period_ns"])
+    progress("streamline")
+    model = graph.streamline(job["qonnx"], config)
+    model.save(str(folder / "streamlined.onnx"))
+    np.savez(folder / "integers.npz", **integers.read_integers(model))  # type: ignore[arg-type]
+    progress("convert to hardware")
+    model = graph.to_hardware(model, config)
+    model.save(str(folder / "hardware.onnx"))
+    progress("fold")
+    model, foldings = graph.fold(model, Folding(pe=job["pe"], simd=job["simd"]), config)
+    layers = graph.geometry(model, foldings, job["part"])
+    progress("generate HDL")
+    hdl = rtl.generate_rtl(model, job["part"], job["clock_period_ns"])
+    finn_version = version("finn-plus")
+    (folder / "dataflow.json").write_text(json.dumps({"finn_version": finn_version, "layers": layers}, indent=1))
+    (folder / "rtl.json").write_text(json.dumps({"finn_version": finn_version, **hdl}))
+
+
+def trace_job(job: Job, folder: Path, progress: Progress) -> None:
+    """A graph's activations and outputs for a batch."""
+    from qnn.dataflow import execution
+
+    progress("execute")
+    arrays = execution.trace(ModelWrapper(job["model"]), np.load(job["inputs"]))
+    np.savez(folder / "trace.npz", **arrays)  # type: ignore[arg-type]
+
+
+def thresholding_job(job: Job, folder: Path, progress: Progress) -> None:
+    """HDL of stand-alone Thresholding nodes."""
+    from qnn.dataflow import thresholding
+
+    progress("generate HDL of Thresholding nodes")
+    thresholding.write_hdl(job, folder)
+
+
+def activations_job(job: Job, folder: Path, progress: Progress) -> None:
+    """Thresholds of activations alone, as streamlining computes them."""
+    from qnn.dataflow import thresholding
+
+    progress("streamline activations")
+    thresholding.write_thresholds(job, folder)
+
+
+JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
+    "compile": compile_job,
+    "trace": trace_job,
+    "thresholding": thresholding_job,
+    "activations": activations_job,
+}
+
+
+def main(request: Path) -> None:
+    """Run every job of a request."""
+    open_session()
+    for job in json.loads(request.read_text()):
+        folder, steps = Path(job["folder"]), ["start"]
+
+        def progress(step: str, steps: list[str] = steps) -> None:
+            steps.append(step)
+            print(f"qnn.dataflow: {step}", flush=True)
+
+        try:
+            JOBS[job["kind"]](job, folder, progress)
+        except Exception as error:  # noqa: BLE001 - whatever FINN raises is this job's result, told to the caller
+            traceback.print_exc()
+            report = {"error": f"{type(error).__name__}: {error}", "step": steps[-1]}
+            (folder / "error.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

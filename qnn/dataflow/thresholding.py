@@ -1,4 +1,4 @@
-"""FINN on one activation alone: its RTL Thresholding of any shape, and the thresholds that its streamlining computes."""
+"""FINN on one activation alone: its RTL Thresholding of any shape, and the thresholds that streamlining computes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,8 @@ def generate(
 ) -> dict[str, Any]:
     """HDL of one Thresholding_rtl node whose thresholds can be written through AXI-lite; see rtl.generate_rtl.
 
-    `name` becomes the module's. `thresholds` [channels, steps] are those it holds at the start, ascending, within the threshold type.
+    `name` becomes the module's. `thresholds` [channels, steps] are those it holds at the start, ascending, within
+    the threshold type.
     """
     input_type, output_type = _integer_type(input_bits, signed=signed), _smallest_type(bias, bias + thresholds.shape[1])
     threshold_type = _integer_type(threshold_bits, signed=signed)
@@ -114,7 +115,7 @@ def streamline(
     for name in ("input_scale", "weight_scale", "step"):
         constants[name] = constants[name].reshape(1, channels)
     constants["weights"] = np.eye(channels, dtype=np.float32)
-    constants |= {"zero_point": np.float32(0), "bits": np.float32(bits)}
+    constants |= {"zero_point": np.array(0, np.float32), "bits": np.array(bits, np.float32)}
     nodes = [
         helper.make_node("MatMul", ["accumulators", "weights"], ["product"]),
         helper.make_node("Mul", ["product", "input_scale"], ["partly"]),
@@ -167,9 +168,9 @@ def write_hdl(job: Mapping[str, Any], folder: Path) -> None:
 
 
 def write_thresholds(job: Mapping[str, Any], folder: Path) -> None:
-    """The job ``activations``: layers, each bits, signed, accumulator_bits, epsilon and arrays -> <k>.npz of streamline().
+    """The job ``activations``: layers (see streamline) -> <k>.npz with what streamline returns.
 
-    ``arrays`` is the path of an .npz file with the parameters.
+    A layer's ``arrays`` is the path of an .npz file with the parameters.
     """
     for k, layer in enumerate(job["layers"]):
         with np.load(layer["arrays"]) as arrays:
