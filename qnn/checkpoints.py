@@ -29,11 +29,10 @@ from qnn.networks import WIDTHS, Network, build_from_parameters, read_parameters
 from qnn.parameters import LayerParameters, NetworkParameters
 from qnn.training import Settings, Trained
 
-__all__ = ["SHIPPED", "Checkpoint", "load", "save", "shipped"]
+__all__ = ["Checkpoint", "load", "save"]
 
 FORMAT = 1
 HEADER = "qnn"
-SHIPPED = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"
 _LAYER_ARRAYS = ("codes", "weight_scales", "gamma", "beta", "mean", "variance")
 
 Tensors = dict[str, NDArray[Any]]
@@ -58,11 +57,6 @@ class Checkpoint:
     """ISO 8601, UTC."""
     checksum: str
     """SHA-256 over header and tensors."""
-
-
-def shipped(cell: Cell) -> Path:
-    """Where the checkpoint of a cell that comes with the repository lies; its log has the suffix ``.jsonl``."""
-    return SHIPPED / cell.dataset / f"{cell.network}-{cell.quantization}.safetensors"
 
 
 def _checksum(header: Mapping[str, Any], tensors: Tensors) -> str:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qnn import datasets
+from qnn import datasets, reference
 from qnn.cell import DATASETS, NETWORKS, Cell, Quantization, dataset_name
 from qnn.errors import CheckpointError, QnnError
 
@@ -87,7 +87,7 @@ def _train(options: argparse.Namespace) -> None:
 
         def on_epoch(row: "Epoch") -> None:
             progress.update(task, completed=row.epoch * per_epoch)
-            progress.console.print(_describe(row), highlight=False)
+            progress.console.print(_describe(row), highlight=False, soft_wrap=True)
 
         trained = training.train(
             cell,
@@ -110,7 +110,7 @@ def _checkpoint(options: argparse.Namespace) -> "Checkpoint":
     cell = None if named else Cell(dataset=asked or DATASETS[0], quantization=Quantization.parse(options.checkpoint))
     from qnn import checkpoints
 
-    checkpoint = checkpoints.load(path if cell is None else checkpoints.shipped(cell))
+    checkpoint = checkpoints.load(path if cell is None else reference.shipped_checkpoint(cell))
     if asked not in (None, checkpoint.cell.dataset):
         raise CheckpointError(f"{path} was trained on {checkpoint.cell.dataset}, not on {asked}")
     return checkpoint

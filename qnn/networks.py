@@ -161,8 +161,8 @@ def _set_layer(linear: Any, norm: Any, layer: LayerParameters) -> None:
 def build_from_parameters(parameters: NetworkParameters) -> Network:
     """A network in eval mode with exactly these parameters: the inverse of read_parameters.
 
-    Its weight scales are constants (codes x scale does not give the same scale back in float32), so it is for
-    evaluation and export, not for further training.
+    Its weight scales are constants, since Brevitas would derive them from the weights anew; so it is for evaluation
+    and export, not for further training.
     """
     first = parameters.layers[0]
     quantization = Quantization(activation_bits=first.activation_bits, weight_bits=first.weight_bits)
