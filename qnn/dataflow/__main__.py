@@ -8,7 +8,7 @@ trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
 
-A job that fails leaves error.json, {"error": ..., "step": ...}, and the others go on. FINN_BUILD_DIR in the
+A job that is done leaves the empty file ``done``; one that fails leaves error.json, {"error": ..., "step": ...}, and the others go on. FINN_BUILD_DIR in the
 environment names a scratch folder, which the caller makes and removes. Exit status 0 where the process itself lived.
 """
 
@@ -97,9 +97,12 @@ def main(request: Path) -> None:
 
         try:
             JOBS[job["kind"]](job, folder, progress)
+            (folder / "done").touch()
         except Exception as error:  # noqa: BLE001 - whatever FINN raises is this job's result, told to the caller
             traceback.print_exc()
-            report = {"error": f"{type(error).__name__}: {error}", "step": steps[-1]}
+            last = traceback.extract_tb(error.__traceback__)[-1]  # FINN's asserts often carry no message
+            where = f"{Path(last.filename).name}:{last.lineno}, {last.line}"
+            report = {"error": f"{type(error).__name__}: {error} ({where})", "step": steps[-1]}
             (folder / "error.json").write_text(json.dumps(report))
 
 

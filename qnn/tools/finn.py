@@ -18,7 +18,7 @@ from qnn.cell import Folding, LayerFolding
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
-from qnn.process import run
+from qnn.process import run, tail
 
 __all__ = [
     "DataflowModel",
@@ -142,6 +142,8 @@ def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: floa
     if failure.exists():
         report = json.loads(failure.read_text())
         raise DataflowError(f"FINN {finn_version()} failed at the step {report['step']!r}: {report['error']}")
+    if not (folder / "done").exists():
+        raise DataflowError(f"FINN {finn_version()} ended before its job was done; its log ends:\n{tail(log)}")
 
 
 def compile_network(
