@@ -62,9 +62,9 @@ def plain_forward(parameters: NetworkParameters, images: NDArray[np.float32]) ->
     return z
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_network_built_from_its_parameters_is_bit_equal(cell: str) -> None:
-    network = trained(cell)
+@pytest.mark.parametrize("quantization", CELLS)
+def test_a_network_built_from_its_parameters_is_bit_equal(quantization: str) -> None:
+    network = trained(quantization)
     parameters = read_parameters(network)
     built = build_from_parameters(parameters)
     again = read_parameters(built)
@@ -86,9 +86,9 @@ def test_a_built_network_takes_the_stored_scale_even_where_the_weights_would_giv
         assert np.array_equal(found.codes, stored.codes)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_parameters_say_all_that_a_network_computes(cell: str) -> None:
-    network = trained(cell)
+@pytest.mark.parametrize("quantization", CELLS)
+def test_the_parameters_say_all_that_a_network_computes(quantization: str) -> None:
+    network = trained(quantization)
     images = pixels(300)
     expected = network(images).detach().numpy()
     found = plain_forward(read_parameters(network), images.numpy())
@@ -97,10 +97,10 @@ def test_the_parameters_say_all_that_a_network_computes(cell: str) -> None:
     assert agree.mean() > 0.98
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_weights_are_symmetric_and_narrow_per_channel_but_per_tensor_on_the_last_layer(cell: str) -> None:
-    parameters = read_parameters(trained(cell))
-    bits = Quantization.parse(cell).weight_bits
+@pytest.mark.parametrize("quantization", CELLS)
+def test_weights_are_symmetric_and_narrow_per_channel_but_per_tensor_on_the_last_layer(quantization: str) -> None:
+    parameters = read_parameters(trained(quantization))
+    bits = Quantization.parse(quantization).weight_bits
     assert bits is not None
     assert tuple(layer.inputs for layer in parameters.layers) == WIDTHS[:-1]
     for layer in parameters.layers:
