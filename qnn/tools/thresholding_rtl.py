@@ -6,16 +6,17 @@ milliseconds. It is therefore the one program that qnn.process.run cannot run; i
 started it, and every answer has a time limit.
 """
 
+import json
 import selectors
 import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,8 +154,9 @@ def selection_top(nodes: Sequence[HardwareNode]) -> str:
     return text + "endmodule\n"
 
 
-def read_design(record: Mapping[str, Any]) -> HardwareDesign:
-    """The design of all shapes, from what qnn.dataflow.thresholding generated."""
+def read_design(path: Path) -> HardwareDesign:
+    """The design of all shapes, from the rtl.json that qnn.tools.finn.generate_thresholdings() wrote."""
+    record = json.loads(path.read_text())
     nodes = tuple(HardwareNode(**{**fields, "sources": tuple(fields["sources"])}) for fields in record["nodes"])
     files = {**record["files"], f"{TOP}.sv": selection_top(nodes)}
     return HardwareDesign(files=files, nodes=nodes, finn_version=record["finn_version"])
