@@ -140,6 +140,42 @@ def test_a_latch_is_refused_by_name(tmp_path: Path) -> None:
         synthesised(chain(latch), tmp_path)
 
 
+def output_queue(memory: str = "") -> str:
+    """A shift register that is read at a pointer, as at the output of FINN's Thresholding."""
+    return f"""{THROUGH}
+logic [7:0] stages [12]; logic [3:0] at; logic [7:0] q; assign out0_V_tdata = q;
+always_ff @(posedge ap_clk) if (in0_V_tvalid) begin
+    stages[0] <= in0_V_tdata;
+    for (int unsigned i = 1; i < 12; i++) stages[i] <= stages[i-1];
+end
+always_ff @(posedge ap_clk) begin at <= at + in0_V_tdata[0]; q <= stages[at]; end
+{memory}"""
+
+
+def test_a_shift_register_read_at_a_pointer_is_a_lut_for_each_bit(tmp_path: Path) -> None:
+    result = synthesised(chain(output_queue()), tmp_path)
+    assert result.cells["SRL16E"] == result.resources.lut_memory == 8
+    assert result.resources.ff == 8 + 4
+
+
+def test_a_large_rom_beside_a_shift_register_is_a_block_ram(tmp_path: Path) -> None:
+    body = output_queue(rom("node_0/rom.dat", 2048).split("\n", 1)[1].replace("assign out0_V_tdata = q;", ""))
+    body = body.replace("reg [7:0] q;", "reg [7:0] r;").replace("q <= m[a]", "r <= m[a]").replace("[at]", "[at] ^ r")
+    words = "".join(f"{37 * i % 251:02x}\n" for i in range(2048))
+    result = synthesised(chain(body, data={"node_0/rom.dat": words}), tmp_path)
+    assert result.resources.bram36_equivalent == 0.5
+    assert result.cells["SRL16E"] == 8
+
+
+def test_a_memory_beside_a_shift_register_stays_a_memory(tmp_path: Path) -> None:
+    memory = """logic [7:0] m [2048]; logic [10:0] w; logic [7:0] r;
+always_ff @(posedge ap_clk) begin w <= w + 1; r <= m[~w]; if (in0_V_tvalid) m[w] <= in0_V_tdata ^ r; end"""
+    resources = synthesised(
+        chain(output_queue(memory).replace("q <= stages[at]", "q <= stages[at] ^ r")), tmp_path
+    ).resources
+    assert resources.bram36_equivalent == 0.5
+
+
 # ---------------------------------------------------------------------------------------------------- a whole design
 
 

@@ -210,10 +210,10 @@ def _file_arguments(names: Sequence[str]) -> str:
     return " ".join(names)
 
 
-def _read(sources: Sequence[str], top: str, *, leave_out: str | None = None) -> str:
+def _read(sources: Sequence[str], top: str, *, leave_out: str | None = None, options: str = "") -> str:
     boxes = [*_BLACK_BOXES, leave_out] if leave_out else _BLACK_BOXES
     return (
-        f"read_slang --ignore-assertions --allow-use-before-declare -Wno-unconnected-output-port "
+        f"read_slang {options} --ignore-assertions --allow-use-before-declare -Wno-unconnected-output-port "
         f"{' '.join(f'--blackboxed-module {name}' for name in boxes)} --top {top} {_file_arguments([_STUBS, *sources])}"
     )
 
@@ -221,7 +221,8 @@ def _read(sources: Sequence[str], top: str, *, leave_out: str | None = None) -> 
 @dataclass(frozen=True, kw_only=True)
 class _Step:
     command: str
-    unless_no_cells: str | None = None
+    condition: str | None = None
+    """A name of yosys_worker.CONDITIONS."""
 
 
 def _script(sources: Sequence[str]) -> list[_Step]:
@@ -229,13 +230,20 @@ def _script(sources: Sequence[str]) -> list[_Step]:
         _Step(
             command=f"{_SYNTHESIS} -run {label}:{following}",
             # Mapping of memories reads its rules for a second, also where there is no memory.
-            unless_no_cells="$mem" if label == "map_memory" else None,
+            condition="has_memories" if label == "map_memory" else None,
         )
         for label, following in zip(_LABELS, (*_LABELS[1:], "finalize"), strict=True)
     ]
     fine = _LABELS.index("fine")
     return [
         _Step(command=_read(sources, NETLIST_MODULE)),
+        # slang takes the shift register at a Thresholding's output for a memory with a write port for each stage, and
+        # Yosys then builds every stage of flip-flops. Read again as a variable, it is found to be a shift register;
+        # the thresholds are still mapped as the ROMs they are (memory_bmux2rom).
+        _Step(
+            command=f"design -reset; {_read(sources, NETLIST_MODULE, options='--no-implicit-memories')}",
+            condition="writes_register_files_alone",
+        ),
         # In place of synth_xilinx' own "begin", which reads every cell there is.
         _Step(command=f"read_verilog -lib -specify {_CELLS}"),
         _Step(command=f"hierarchy -check -top {NETLIST_MODULE}"),
@@ -256,7 +264,7 @@ def node_key(design: HardwareDesign, node: HardwareNode) -> str:
     cells, and the tool's version. Other nodes and the node's place in the design do not matter.
     """
     neutral = _node_files(design, node)
-    script = [[step.command, step.unless_no_cells] for step in _script(neutral.sources)]
+    script = [[step.command, step.condition] for step in _script(neutral.sources)]
     costs = {name: repr(cost) for name, cost in CELLS.items()}
     content = [version(), script, SHIFT_REGISTER_MAP, costs, sorted(neutral.files.items())]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -275,7 +283,7 @@ def _run(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     request, result = folder / "qnn_request.json", folder / "qnn_result.json"
-    request.write_text(json.dumps([{"command": s.command, "unless_no_cells": s.unless_no_cells} for s in steps]))
+    request.write_text(json.dumps([{"command": s.command, "condition": s.condition} for s in steps]))
     worker = Path(__file__).with_name("yosys_worker.py")
     # -P: the folder of the script, where other tools' modules lie, is not put on the search path.
     argv: list[str | Path] = [sys.executable, "-P", worker, request.name, result.name]

@@ -1,8 +1,8 @@
 """A process of its own that runs a list of Yosys commands: the only place that imports pyosys.
 
 Started as a script by qnn.tools.yosys: ``python -P yosys_worker.py REQUEST RESULT``. REQUEST is JSON, a list of
-steps: ``{"command": ..., "unless_no_cells": prefix}``; a step with a prefix is skipped where no cell's type starts with
-it. RESULT is JSON with the seconds of each step and the peak memory. Yosys ends the process with status 1 on an
+steps: ``{"command": ..., "condition": null or a name of CONDITIONS}``; a step whose condition does not hold is skipped.
+RESULT is JSON with the seconds of each step and the peak memory. Yosys ends the process with status 1 on an
 error, which is why nothing else lives in it.
 """
 
@@ -10,18 +10,35 @@ import json
 import resource
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from pyosys import libyosys as ys
 
 
-def _has_cells(design: ys.Design, prefix: str) -> bool:
-    return any(
-        cell.type.str().startswith(prefix)
+def _cells(design: ys.Design, prefix: str) -> list[ys.Cell]:
+    return [
+        cell
         for module in design.modules_.values()
         if not module.get_blackbox_attribute()
         for cell in module.cells_.values()
-    )
+        if cell.type.str().startswith(prefix)
+    ]
+
+
+def has_memories(design: ys.Design) -> bool:
+    """Whether the design has a memory, in any of Yosys' forms."""
+    return bool(_cells(design, "$mem"))
+
+
+def writes_register_files_alone(design: ys.Design) -> bool:
+    """Whether the design writes memories, and each with more ports than any RAM of the 7 series has (two)."""
+    name = ys.IdString("\\MEMID")
+    ports = Counter(cell.getParam(name).decode_string() for cell in _cells(design, "$memwr"))
+    return bool(ports) and min(ports.values()) > 2
+
+
+CONDITIONS = {"has_memories": has_memories, "writes_register_files_alone": writes_register_files_alone}
 
 
 def main(request: Path, result: Path) -> None:
@@ -30,7 +47,7 @@ def main(request: Path, result: Path) -> None:
     seconds = []
     for step in json.loads(request.read_text()):
         start = time.monotonic()
-        if step["unless_no_cells"] is None or _has_cells(design, step["unless_no_cells"]):
+        if step["condition"] is None or CONDITIONS[step["condition"]](design):
             ys.run_pass(step["command"], design)
         seconds.append([step["command"], time.monotonic() - start])
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
