@@ -5,8 +5,11 @@ one only where the accumulator lies within the bound of ``qnn.thresholding``; ea
 in the results. Anything else fails, naming layer, channel, accumulator, expected and got.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fixtures.recording import Record
 from qnn import equivalence, integer
@@ -35,11 +38,10 @@ def test_brevitas_layers_equal_exact_integers(
 
 
 def test_qonnx_equals_exact_integers(
-    trained_cell: Cell, pipeline: Pipeline, golden: GoldenNetwork, images: Images, record: Record
+    golden: GoldenNetwork, qonnx_run: dict[str, NDArray[Any]], images: Images, record: Record
 ) -> None:
-    executed = pipeline.trace(pipeline.qonnx(trained_cell), images.pixels)
     trace = golden.trace(images.pixels)
-    comparison = equivalence.compare_forward_pass(golden, trace, equivalence.codes_of(executed), images.pixels)
+    comparison = equivalence.compare_forward_pass(golden, trace, equivalence.codes_of(qonnx_run), images.pixels)
     exact = integer.logits(golden.parameters, golden.evaluate(images.pixels))
     equal = comparison.equal_images
     record(
@@ -47,10 +49,10 @@ def test_qonnx_equals_exact_integers(
         images=len(equal),
         images_equal=int(equal.sum()),
         codes_off_by_float32=comparison.float32,
-        images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != executed["output"].argmax(axis=1))),
+        images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != qonnx_run["output"].argmax(axis=1))),
     )
     comparison.require_explained("QONNX")
-    assert (np.abs(executed["output"][equal] - exact[equal]) <= equivalence.logit_bound(golden)).all()
+    assert (np.abs(qonnx_run["output"][equal] - exact[equal]) <= equivalence.logit_bound(golden)).all()
 
 
 def test_finn_thresholds_are_exact_or_off_by_float32(
@@ -73,15 +75,18 @@ def test_finn_thresholds_are_exact_or_off_by_float32(
 
 
 def test_finn_graph_equals_its_integers(
-    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, record: Record
+    cell: Cell,
+    pipeline: Pipeline,
+    hardware_model: HardwareModel,
+    graph_run: dict[str, NDArray[Any]],
+    record: Record,
 ) -> None:
     pixels = pipeline.images(cell).pixels
-    executed = pipeline.trace(pipeline.streamlined(cell), pixels)
     trace = hardware_model.network.trace(pixels)
     logits = hardware_model.logits(hardware_model.network.evaluate(pixels))
-    equal = (executed["output"] == logits).all(axis=1)
+    equal = (graph_run["output"] == logits).all(axis=1)
     record(Evidence.PYTHON, graph_images=len(equal), graph_images_equal=int(equal.sum()))
-    for k, codes in enumerate(equivalence.codes_of(executed)):
+    for k, codes in enumerate(equivalence.codes_of(graph_run)):
         np.testing.assert_array_equal(codes, trace[k].codes, err_msg=f"codes of activation {k}")
     assert equal.all()
 

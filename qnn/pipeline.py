@@ -8,6 +8,8 @@ source that drives them. torch is imported by the steps that need it, not with t
 """
 
 import json
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +23,16 @@ from qnn.errors import CellError, CheckpointError
 from qnn.hdl import HardwareDesign
 from qnn.integer import GoldenNetwork
 from qnn.parameters import NetworkParameters
+from qnn.resources import Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
-from qnn.tools import finn, gxx, verilator
+from qnn.tools import finn, gxx, verilator, yosys
 from qnn.tools.finn import DataflowModel, HardwareModel
 from qnn.versions import tool_versions
 
 if TYPE_CHECKING:
     from qnn.networks import Network
 
-__all__ = ["BrevitasRun", "DeviceRun", "Pipeline", "images_to_simulate"]
+__all__ = ["BrevitasRun", "DeviceRun", "NodeSynthesis", "Pipeline", "images_to_simulate"]
 
 CLOCK_PERIOD_NS = 10.0
 """100 MHz, as in the study."""
@@ -38,6 +41,8 @@ BATCH_IMAGES = 10_000
 PARTIAL_IMAGES = 1_000
 SIMULATION_LIMIT_CYCLES = 100_000_000
 """A whole batch is simulated where it takes no more cycles than this; it is about two minutes of one core."""
+SYNTHESIS_LIMIT_S = 1800.0
+"""Time limit of one run of Yosys."""
 
 _SOURCE = Path(__file__).parent
 
@@ -95,6 +100,23 @@ class DeviceRun:
         simulated = self.completions_cycles[:images]
         further = simulated[-1] + self.interval_cycles * np.arange(1, images - len(simulated) + 1)
         return np.concatenate([simulated, further])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSynthesis:
+    """One node of the accelerator after synthesis."""
+
+    name: str
+    resources: Resources
+    host_s: float
+    """Seconds that Yosys took, when it was synthesised."""
+    netlist: Path
+    """Verilog of the netlist, under a neutral name (see ``qnn.tools.yosys.netlist_of``)."""
+
+
+def _yosys_check(design: HardwareDesign) -> Mapping[str, str]:
+    with tempfile.TemporaryDirectory(prefix="yosys-") as folder:
+        return yosys.check(design, log=Path(folder) / "log", timeout_s=SYNTHESIS_LIMIT_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,43 +225,59 @@ class Pipeline:
         """FINN's RTL, unedited."""
         return finn.read_design(self._dataflow(cell))
 
-    def trace(self, model: Path, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """QONNX's own execution of a QONNX or FINN-ONNX file: every quantised activation's codes, and the output."""
+    def _executed(self, model: Path, cell: Cell) -> dict[str, NDArray[Any]]:
+        """QONNX's own execution of a QONNX or FINN-ONNX file on the whole test set."""
         key = {
             "model": digest_of_files(model),
-            "pixels": digest_of([list(pixels.shape), pixels.tobytes().hex()]),
-            "source": digest_of_files(_SOURCE / "dataflow"),
+            "dataset": cell.dataset,
+            "source": digest_of_files(_SOURCE / "dataflow", _SOURCE / "datasets.py"),
             "versions": _versions("finn", "qonnx"),
         }
-        folder = self.store.get_or_build("trace", digest_of(key), lambda folder: finn.trace(model, pixels, folder))
-        with np.load(folder / "trace.npz") as arrays:
-            return dict(arrays)
-
-    def streamlined(self, cell: Cell) -> Path:
-        """FINN's streamlined graph."""
-        return self._dataflow(cell) / "streamlined.onnx"
-
-    def _simulator(self, cell: Cell) -> tuple[Path, str]:
-        design = self.design(cell)
-        sources = [_SOURCE / name for name in ("edits.py", "hdl.py", "tools/verilator.py", "tools/gxx.py")]
-        key = digest_of(
-            {
-                "design": design.digest,
-                "source": digest_of_files(*sources, verilator.STREAM_DRIVER),
-                "versions": [verilator.version(), gxx.version()],
-            }
-        )
 
         def build(folder: Path) -> None:
-            accepted = edits.accept(design, "verilator", verilator.check)
-            verilator.build(accepted.design, folder)
-            (folder / "edits.json").write_text(json.dumps([edit.file for edit in accepted.edits]))
+            finn.trace(model, self.images(cell).pixels, folder)
 
-        return self.store.get_or_build("simulator", key, build), key
+        with np.load(self.store.get_or_build("execution", digest_of(key), build) / "trace.npz") as arrays:
+            return dict(arrays)
+
+    def qonnx_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
+        """The exported QONNX executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
+        return self._executed(self.qonnx(cell), cell)
+
+    def graph_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
+        """FINN's streamlined graph executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
+        return self._executed(self._dataflow(cell) / "streamlined.onnx", cell)
+
+    def _accepted(self, cell: Cell, tool: str, version: str, check: edits.Check) -> tuple[HardwareDesign, list[str]]:
+        """The design with the fewest edits with which `tool` takes it, and the files that were edited."""
+        design = self.design(cell)
+        sources = [_SOURCE / name for name in ("edits.py", "hdl.py", f"tools/{tool}.py")]
+        key = digest_of([tool, version, design.digest, digest_of_files(*sources)])
+
+        def build(folder: Path) -> None:
+            accepted = edits.accept(design, tool, check)
+            files = {edit.file: accepted.design.files[edit.file] for edit in accepted.edits}
+            (folder / "edited.json").write_text(json.dumps(files))
+
+        folder = self.store.get_or_build("accepted", key, build)
+        edited = json.loads((folder / "edited.json").read_text())
+        return design.replace_files(edited), sorted(edited)
+
+    def _simulator(self, cell: Cell) -> tuple[Path, str, list[str]]:
+        """The simulator's folder and key, and the files that were edited for it."""
+        design, edited = self._accepted(cell, "verilator", verilator.version(), verilator.check)
+        sources = [_SOURCE / "tools" / name for name in ("verilator.py", "gxx.py")]
+        versions = [verilator.version(), gxx.version()]
+        key = digest_of([design.digest, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
+
+        def build(folder: Path) -> None:
+            verilator.build(design, folder)
+
+        return self.store.get_or_build("simulator", key, build), key, edited
 
     def device_run(self, cell: Cell) -> DeviceRun:
         """The test set, or its first images where the whole takes too long, through the RTL in Verilator."""
-        folder, simulator_key = self._simulator(cell)
+        folder, simulator_key, edited = self._simulator(cell)
         dataflow = self.dataflow(cell)
         count = images_to_simulate(dataflow.interval_cycles)
         key = digest_of([simulator_key, cell.dataset, count, digest_of_files(_SOURCE / "datasets.py")])
@@ -267,5 +305,38 @@ class Pipeline:
                 image_bytes=int(run["image_bytes"]),
                 host_s=float(run["host_s"]),
                 build_s=float(run["build_s"]),
-                edited_files=tuple(json.loads((folder / "edits.json").read_text())),
+                edited_files=tuple(edited),
             )
+
+    def nodes(self, cell: Cell) -> tuple[str, ...]:
+        """Names of the nodes that are synthesised apart, the most parallel first, since they take longest."""
+        parallelism = {layer.name: (layer.pe or 0) * (layer.simd or 1) for layer in self.dataflow(cell).layers}
+        return tuple(sorted(parallelism, key=lambda name: -parallelism[name]))
+
+    def node_synthesis(self, cell: Cell, name: str) -> NodeSynthesis:
+        """One node of the accelerator synthesised by Yosys, out of context."""
+        design, _ = self._accepted(cell, "yosys", yosys.version(), _yosys_check)
+        node = next(node for node in design.nodes if node.name == name)
+        key = digest_of([yosys.node_key(design, node), digest_of_files(_SOURCE / "tools" / "yosys_worker.py")])
+
+        def build(folder: Path) -> None:
+            made = yosys.synthesise(design, node, log=folder / "yosys.log", timeout_s=SYNTHESIS_LIMIT_S)
+            (folder / "netlist.v").write_text(made.netlist)
+            record = {"cells": dict(made.cells), "seconds": made.seconds}
+            (folder / "synthesis.json").write_text(json.dumps(record))
+
+        folder = self.store.get_or_build("synthesis", key, build)
+        record = json.loads((folder / "synthesis.json").read_text())
+        return NodeSynthesis(
+            name=name,
+            resources=count_cells(record["cells"]),
+            host_s=record["seconds"],
+            netlist=folder / "netlist.v",
+        )
+
+    def synthesis(self, cell: Cell) -> tuple[NodeSynthesis, ...]:
+        """Every node of the accelerator, in the order of the stream.
+
+        The stitched top is wires alone, so the linked netlist's resources are the nodes' sum.
+        """
+        return tuple(self.node_synthesis(cell, layer.name) for layer in self.dataflow(cell).layers)

@@ -8,12 +8,14 @@ from typing import Any
 
 from qnn.cell import NETWORKS, Cell, Quantization
 from qnn.errors import CellError
+from qnn.resources import Part, parse_parts
 
 __all__ = [
     "CHECKPOINTS",
     "FOLDER",
     "accuracy_floor_percent",
     "paper_throughput_images_per_s",
+    "part",
     "shipped_cells",
     "shipped_checkpoint",
 ]
@@ -70,3 +72,11 @@ def shipped_cells(datasets: Iterable[str], folder: Path = CHECKPOINTS) -> list[C
                 quantization = Quantization.parse(name.removeprefix(f"{network}-"))
                 cells.append(Cell(network=network, dataset=dataset, quantization=quantization))
     return cells
+
+
+def part(name: str) -> Part:
+    """What an FPGA part offers. Raises CellError for one that the table has not."""
+    parts = parse_parts((FOLDER / "parts.toml").read_text())
+    if name not in parts:
+        raise CellError(f"unknown part {name!r}: there are {', '.join(parts)} (fixtures/reference/parts.toml)")
+    return parts[name]

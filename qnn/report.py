@@ -88,6 +88,52 @@ def _table(foldings: pd.DataFrame) -> Table:
     return table
 
 
+_LAYER_COLUMNS = {
+    "LUT": "lut",
+    "as memory": "lut_memory",
+    "FF": "ff",
+    "BRAM18": "bram18",
+    "BRAM36": "bram36_blocks",
+    "DSP": "dsp",
+    "FINN: LUT": "finn_estimate_lut",
+    "BRAM18 ": "finn_estimate_bram18",
+    "DSP ": "finn_estimate_dsp",
+}
+
+
+def _folding_of(layer: Mapping[str, Metric]) -> str:
+    pe, simd, asked = layer["pe"], layer["simd"], layer["asked"]
+    if pe is None:
+        return ""
+    applied = f"PE{pe}" if simd is None else f"PE{pe}-SIMD{simd}"
+    return applied if asked in (None, applied) else f"{applied} (asked {asked})"
+
+
+def _layer_table(row: Row) -> Table:
+    """What each node takes after synthesis, the FIFOs in one line, with FINN's estimate beside it."""
+    frame = pd.DataFrame(row.layers)
+    frame["folding"] = [_folding_of(layer) for layer in row.layers]
+    fifos = frame["name"].str.startswith("StreamingFIFO")
+    table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left", title_style="dim")
+    table.title = (
+        f"{(row.cell or '').partition('-PE')[2].join(['PE', ''])}, layer by layer (synthesis | FINN's estimate)"
+    )
+    table.add_column("node")
+    table.add_column("folding")
+    for column in _LAYER_COLUMNS:
+        table.add_column(column.strip(), justify="right")
+    columns = list(_LAYER_COLUMNS.values())
+
+    def add(name: str, folding: str, figures: pd.Series) -> None:
+        table.add_row(name, folding, *(_number(figures[column]) for column in columns))
+
+    for _, layer in frame[~fifos].iterrows():
+        add(layer["name"], layer["folding"], layer[columns])
+    add(f"{fifos.sum()} FIFOs", "", frame.loc[fifos, columns].sum())
+    add("total", "", frame[columns].sum())
+    return table
+
+
 def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
     """The session's results as text: a heading per trained cell, a line per folding, then what was not obtained."""
     rows = list(rows)
@@ -102,6 +148,9 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         foldings = lines[lines.index != ""]
         if len(foldings):
             console.print(_table(foldings), highlight=False)
+        for row in rows:
+            if row.layers and row.cell is not None and row.cell.startswith(f"{trained}-"):
+                console.print(_layer_table(row), highlight=False)
         console.print()
     if "extrapolated" in frame and frame["extrapolated"].eq(True).any():
         console.print(

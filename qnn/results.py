@@ -5,7 +5,7 @@ None or absent, never 0; units stand in the names (``initiation_interval_cycles`
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -55,6 +55,8 @@ class Row:
     host_s: float | None = None
     """Seconds of this computer, set-up included."""
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    layers: Sequence[Mapping[str, Metric]] = ()
+    """Figures of single nodes of the accelerator, in the order of the stream, where the test has them."""
 
 
 def append_row(path: Path, row: Row) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from qnn.errors import StoreError
+from qnn.errors import QnnError, StoreError
 
 __all__ = ["Store", "digest_of", "digest_of_files"]
 
@@ -51,6 +51,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._failures: dict[tuple[str, str], QnnError] = {}
 
     def path(self, kind: str, key: str) -> Path:
         """Where the artifact is, or will be."""
@@ -62,12 +63,15 @@ class Store:
     def get_or_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
         """The folder of an artifact; where it is missing, `build` fills an empty folder that then becomes it.
 
-        What `build` raises goes through, and nothing of its work is kept. Raises StoreError where the store cannot
+        What `build` raises goes through, and nothing of its work is kept; a QnnError is raised again, without another
+        try, when the same Store is asked once more. Raises StoreError where the store cannot
         be written (full, read-only, not a folder).
         """
         final = self.path(kind, key)
         if final.is_dir():
             return final
+        if (kind, key) in self._failures:
+            raise self._failures[kind, key]
         with self._faults_named(), self._lock(kind, key):
             if final.is_dir():
                 return final
@@ -79,6 +83,9 @@ class Store:
                 _flush(building)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 building.rename(final)
+            except QnnError as error:
+                self._failures[kind, key] = error
+                raise
             finally:
                 shutil.rmtree(building, ignore_errors=True)
         return final

@@ -8,8 +8,9 @@ trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
 
-A job that is done leaves the empty file ``done``; one that fails leaves error.json, {"error": ..., "step": ...}, and the others go on. FINN_BUILD_DIR in the
-environment names a scratch folder, which the caller makes and removes. Exit status 0 where the process itself lived.
+A job that is done leaves the empty file ``done``; one that fails leaves error.json, {"error": ..., "step": ...}, and
+the others go on. FINN_BUILD_DIR in the environment names a scratch folder, which the caller makes and removes. Exit
+status 0 where the process itself lived.
 """
 
 import json

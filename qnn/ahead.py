@@ -1,0 +1,109 @@
+"""Artifacts built ahead, on every core, by worker processes, while someone else uses them one after another.
+
+A step that is asked for twice, here and by the user, is built once: the store's locks let the second wait. What fails
+here is not reported here; whoever needs the artifact builds it again and gets the error.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import FrameType, TracebackType
+
+from qnn.cell import Cell
+from qnn.errors import QnnError
+from qnn.pipeline import Pipeline
+
+__all__ = ["BuildAhead", "Step", "Task"]
+
+
+class Step(StrEnum):
+    """What can be built ahead of a cell."""
+
+    QONNX_RUN = "qonnx run"
+    DATAFLOW = "dataflow"
+    GRAPH_RUN = "graph run"
+    DEVICE_RUN = "device run"
+    SYNTHESIS = "synthesis"
+    NODE_SYNTHESIS = "node synthesis"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One step of one cell; `node` for NODE_SYNTHESIS."""
+
+    step: Step
+    cell: Cell
+    node: str | None = None
+
+
+def _run(pipeline: Pipeline, task: Task) -> list[Task]:
+    """Do `task`; what can be done next is returned. A QnnError ends the branch."""
+    cell = task.cell
+    try:
+        match task.step:
+            case Step.QONNX_RUN:
+                pipeline.qonnx_run(cell)
+            case Step.DATAFLOW:
+                pipeline.dataflow(cell)
+            case Step.GRAPH_RUN:
+                pipeline.graph_run(cell)
+            case Step.DEVICE_RUN:
+                pipeline.device_run(cell)
+            case Step.SYNTHESIS:
+                return [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
+            case Step.NODE_SYNTHESIS:
+                assert task.node is not None
+                pipeline.node_synthesis(cell, task.node)
+    except QnnError:
+        return []
+    return []
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(1)
+
+
+def _prepare_worker() -> None:
+    """Let SIGTERM unwind the worker, so that it kills what it started; send that signal when the parent dies."""
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which then stops the workers
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class BuildAhead:
+    """A pool of worker processes on a list of tasks: ``with BuildAhead(pipeline, tasks, workers=2): ...``.
+
+    Leaving the block ends the workers and all that they have started.
+    """
+
+    def __init__(self, pipeline: Pipeline, tasks: Iterable[Task], *, workers: int) -> None:
+        self._pipeline = pipeline
+        self._tasks = list(dict.fromkeys(tasks))
+        self._workers = workers
+
+    def __enter__(self) -> "BuildAhead":
+        context = multiprocessing.get_context("spawn")
+        self._pool = context.Pool(self._workers, _prepare_worker)
+        self._submit(self._tasks)
+        return self
+
+    def _submit(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            self._pool.apply_async(_run, (self._pipeline, task), callback=self._submit)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.terminate()
+        self._pool.join()
