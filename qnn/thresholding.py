@@ -347,6 +347,14 @@ class ThresholdComparison(_Comparison):
         """How many (channel, accumulator) pairs lie between two thresholds that differ."""
         return int(np.abs(self.other - self.exact.thresholds).sum())
 
+    @property
+    def worst_units(self) -> float:
+        """How many U the furthest accumulator of a FLOAT32 difference is from tau: 0 without one, never above 8."""
+        chosen = (self.verdicts == Verdict.FLOAT32) & (self.exact.unit < np.inf)
+        ours, theirs = self.exact.thresholds[chosen], self.other[chosen]
+        ends = np.stack([np.minimum(ours, theirs), np.maximum(ours, theirs) - 1])
+        return float((np.abs(ends - self.exact.tau[chosen]) / self.exact.unit[chosen]).max(initial=0.0))
+
     def _difference(self, row: int, column: int) -> Difference:
         return Difference(
             channel=row,
@@ -419,17 +427,19 @@ def compare_codes(exact: ExactThresholds, accumulators: ArrayLike, other: ArrayL
         )
     codes = exact.codes(values)
     verdicts = np.zeros(values.shape, dtype=np.uint8)
-    steps = exact.tau.shape[1]
-    for sample, channel in np.argwhere(codes != given):
-        between = sorted((int(codes[sample, channel]), int(given[sample, channel])))
-        if between[0] < exact.lowest or between[1] > exact.lowest + steps:
-            verdicts[sample, channel] = Verdict.UNEXPLAINED  # no code of this activation at all
-            continue
-        crossed = slice(between[0] - exact.lowest, between[1] - exact.lowest)
-        tau, unit = exact.tau[channel, crossed], exact.unit[channel, crossed]
-        value = values[sample, channel]
-        tie = exact.tie[channel, crossed] & (np.isinf(tau) | (tau == value))
-        verdicts[sample, channel] = _judge(tie, _within(tau, unit, value)).max()
+    samples, channels = np.nonzero(codes != given)
+    ours, theirs = codes[samples, channels], given[samples, channels]
+    first, last = np.minimum(ours, theirs) - exact.lowest, np.maximum(ours, theirs) - exact.lowest - 1
+    known = (first >= 0) & (last < exact.tau.shape[1])
+    worst = np.where(known, Verdict.EQUAL, Verdict.UNEXPLAINED).astype(np.uint8)  # no code of this activation at all
+    for distance in range(int((last - first)[known].max(initial=-1)) + 1):
+        crossed = np.flatnonzero(known & (first + distance <= last))
+        channel, step = channels[crossed], first[crossed] + distance
+        value, tau = values[samples[crossed], channel], exact.tau[channel, step]
+        tie = exact.tie[channel, step] & (np.isinf(tau) | (tau == value))
+        verdict = _judge(tie, _within(tau, exact.unit[channel, step], value))
+        worst[crossed] = np.maximum(worst[crossed], verdict)
+    verdicts[samples, channels] = worst
     return CodeComparison(exact=exact, verdicts=verdicts, accumulators=values, codes=codes, other=given)
 
 

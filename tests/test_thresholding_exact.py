@@ -232,6 +232,7 @@ def test_float32_thresholds_differ_and_every_difference_is_explained() -> None:
     assert result.count(Verdict.UNEXPLAINED) == 0
     assert result.differing_accumulators >= result.count(Verdict.FLOAT32)
     assert sum(result.counts.values()) == exact.thresholds.size
+    assert 0.1 < result.worst_units < 4
     result.require_explained("layer 1")
 
 
