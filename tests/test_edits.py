@@ -7,7 +7,6 @@ refuses the original for a second reason as well, that edit is applied to both s
 refuse, is compared with the original in which the value of the constant function is written in by hand.
 """
 
-import json
 import re
 import sys
 from collections import Counter
@@ -81,6 +80,15 @@ def same_in_verilator(one: Files, other: Files, top: str, sets: Sequence[Paramet
     ]
 
 
+_YOSYS = """
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for command in open(sys.argv[1]):
+    libyosys.run_pass(command.strip(), design)
+"""
+
+
 def elaborated(sources: Sequence[Files], top: str, sets: Sequence[Parameters], folder: Path) -> list[str]:
     """Yosys' netlist of `top` for each set of parameters, without remarks on where things stand in the sources.
 
@@ -99,11 +107,9 @@ def elaborated(sources: Sequence[Files], top: str, sets: Sequence[Parameters], f
             *("hierarchy -check", "proc", "flatten", "opt -full", "setattr -unset src", "setattr -mod -unset src"),
             f"write_rtlil {k}.il",
         ]
-    (folder / "request.json").write_text(json.dumps([{"command": c, "unless_no_cells": None} for c in commands]))
-    worker = Path(yosys.__file__).with_name("yosys_worker.py")
-    process.run(
-        [sys.executable, "-P", worker, "request.json", "result.json"], timeout_s=120, log=folder / "log", cwd=folder
-    )
+    (folder / "script.ys").write_text("\n".join(commands))
+    argv = [sys.executable, "-c", _YOSYS, "script.ys"]
+    process.run(argv, timeout_s=120, log=folder / "log", cwd=folder)
     return [(folder / f"{k}.il").read_text() for k in range(len(sets))]
 
 

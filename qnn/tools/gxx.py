@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -81,17 +81,19 @@ def build(
     program: Path,
     *,
     include: Sequence[Path] = (),
+    link_flags: Sequence[str] = (),
     jobs: int | None = None,
     timeout_s: float = 600,
 ) -> None:
-    """Compile `units`, `jobs` at a time (by default one for each core), and link them into `program`.
+    """Compile `units` in their order, `jobs` at a time (by default one for each core), and link them into `program`.
 
     Object files and logs are left in `program`'s folder under the units' names. `timeout_s` holds for each call
-    of g++. Raises ToolMissing, ToolFailed and ToolTimeout; of several files that fail the first is named.
+    of g++. At the first file that fails no further one is begun. Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     compiler = find()
     folder = program.parent
-    paths = [f"-I{path}" for path in include]
+    # Without the second, __FILE__ would put the build folder's path into the program.
+    paths = [*(f"-I{path}" for path in include), f"-ffile-prefix-map={folder}=."]
 
     def compile_unit(unit: Unit) -> Path:
         target = folder / f"{unit.source.stem}.o"
@@ -102,16 +104,16 @@ def build(
         )
         return target
 
-    longest_first = sorted(units, key=lambda unit: -unit.source.stat().st_size)
     with ThreadPoolExecutor(jobs or cores()) as pool:
-        pending = [pool.submit(compile_unit, unit) for unit in longest_first]
+        pending = [pool.submit(compile_unit, unit) for unit in units]
         try:
-            objects = [future.result() for future in pending]
+            for future in as_completed(pending):
+                future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     run(
-        [compiler, *objects, "-o", program, "-pthread", "-latomic"],
+        [compiler, *(future.result() for future in pending), *link_flags, "-o", program, "-pthread", "-latomic"],
         timeout_s=timeout_s,
         log=folder / f"{program.name}.link.log",
     )
