@@ -64,6 +64,7 @@ def _run(pipeline: Pipeline, task: Task) -> list[Task]:
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the way out must not be interrupted
     raise SystemExit(1)
 
 

@@ -7,30 +7,30 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from qnn.results import Metric, Row, Status
+from qnn.results import Evidence, Metric, Row, Status
 
 __all__ = ["summary"]
 
 _NOT_KNOWN = "-"
+_LEAST_WIDTH = 160
+"""Columns that the table needs; a narrower terminal wraps its lines rather than losing figures."""
 
 
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One line a cell and folding; the metrics of all its tests beside each other, later tests winning."""
     merged: dict[tuple[str, str], dict[str, Metric]] = {}
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         if row.cell is None:
             continue
         trained, _, folding = row.cell.partition("-PE")
-        line = merged.setdefault((trained, f"PE{folding}" if folding else ""), {})
-        line.update(row.metrics)
-        evidence = line.setdefault("evidence", "")
-        if (
-            row.evidence
-            and row.status is Status.PASSED
-            and folding
-            and str(row.evidence) not in str(evidence).split(", ")
-        ):
-            line["evidence"] = ", ".join(filter(None, [str(evidence), str(row.evidence)]))
+        key = (trained, f"PE{folding}" if folding else "")
+        merged.setdefault(key, {}).update(row.metrics)
+        if row.evidence and row.status is Status.PASSED:
+            found.setdefault(key, {})[str(row.evidence)] = None
+    for key, line in merged.items():
+        evidence = found.get(key, {})
+        line["evidence"] = ", ".join(name for name in evidence if name != Evidence.PYTHON or len(evidence) == 1)
     index = pd.MultiIndex.from_tuples(merged, names=["trained", "folding"])
     return pd.DataFrame(list(merged.values()), index=index, dtype=object)
 
@@ -61,11 +61,11 @@ def _share(line: Mapping[str, Metric], name: str, form: str = ",.0f") -> str:
 
 def _table(foldings: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("folding")
+    table.add_column("folding", no_wrap=True)
     for name in ("equal", "II cycles", "latency", "images/s", "paper", "ratio", "LUT", "FF", "BRAM36", "DSP"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("fits")
-    table.add_column("evidence")
+    table.add_column("evidence", no_wrap=True)
     for folding, values in foldings.iterrows():
         line = {str(name): None if pd.isna(value) else value for name, value in values.items()}
         equal, total = line.get("images_equal"), line.get("images")
@@ -138,7 +138,10 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
     """The session's results as text: a heading per trained cell, a line per folding, then what was not obtained."""
     rows = list(rows)
     console = Console(
-        file=StringIO(), width=max(width, 140), force_terminal=color, color_system="standard" if color else None
+        file=StringIO(),
+        width=max(width, _LEAST_WIDTH),
+        force_terminal=color,
+        color_system="standard" if color else None,
     )
     frame = _frame(rows)
     for trained in dict.fromkeys(frame.index.get_level_values("trained")):
