@@ -9,6 +9,7 @@ first and judged afterwards; a failure needs no shrinking, since it names the ch
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -502,16 +503,20 @@ def brevitas_codes() -> Callable[[Layer, NDArray[np.int64]], NDArray[np.int64]]:
 
     from qnn.networks import StoredScale
 
+    @functools.cache  # making one takes longer than running it
+    def hardtanh(bits: int, signed: bool) -> Any:
+        quantizer, ends = Int8ActPerTensorFloatMinMaxInit, {"min_val": -1.0, "max_val": 1.0}
+        if not signed:
+            quantizer, ends = Uint8ActPerTensorFloatMaxInit, {"max_val": 1.0}
+        return QuantHardTanh(act_quant=quantizer, bit_width=bits, **ends).eval()
+
     @torch.no_grad()
     def codes(layer: Layer, accumulators: NDArray[np.int64]) -> NDArray[np.int64]:
         norm = torch.nn.BatchNorm1d(layer.channels, eps=EPSILON).eval()
         names = {"weight": layer.gamma, "bias": layer.beta, "running_mean": layer.mean, "running_var": layer.variance}
         for name, values in names.items():
             getattr(norm, name).copy_(torch.tensor(values))
-        quantizer, ends = Int8ActPerTensorFloatMinMaxInit, {"min_val": -1.0, "max_val": 1.0}
-        if not layer.signed:
-            quantizer, ends = Uint8ActPerTensorFloatMaxInit, {"max_val": 1.0}
-        activation: Any = QuantHardTanh(act_quant=quantizer, bit_width=layer.bits, **ends).eval()
+        activation = hardtanh(layer.bits, layer.signed)
         step = torch.tensor(layer.step)
         activation.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl = StoredScale(step)
         inputs = torch.tensor(accumulators.astype(np.float32)) * torch.tensor(layer.weight_scale * layer.input_scale)
