@@ -64,12 +64,13 @@ _OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult"
 
 # What was tried on A3W3 PE8-SIMD8, whose simulation is 180 kB of straight code that the processor fetches anew in every
 # cycle, so that small code beats clever code. Inlining modules up to this size only (without the limit Verilator
-# inlines everything here) gives 4 to 8 %, code at fixed addresses 3 %. -march=native costs 3 to 8 %, -O2 a tenth and
-# three times the compile time, -Os a sixth; smaller files, other limits of inlining and no inlining at all gain nothing.
+# inlines everything here) gives a tenth, the same options for Verilator's library, whose eval() takes a mutex in each
+# half cycle, another tenth, code at fixed addresses 3 %. -march=native costs 3 to 8 %, -O2 4 % and twice the compile
+# time, -Os a sixth; smaller files and no inlining at all gain nothing.
 _SPEED = ("-O1", "-fno-pie")
 _LINK = ("-no-pie",)
 _ONCE = ("-O0", "-fno-pie")
-"""For files whose code runs once, at the start, and for Verilator's library, of which little runs in a cycle."""
+"""For code that runs once, at the start, or never: Verilator's threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,9 +223,23 @@ class Simulator:
             raise SimulationError(f"{folder} holds no simulator ({error}): remove it and build it again") from None
 
 
-def _flags(source: Path) -> tuple[str, ...]:
-    """The compiler's options for one of Verilator's files; those named Slow run once, at the start."""
-    return _ONCE if "Slow" in source.name or source.name.startswith("verilated") else _SPEED
+def _units(generated: Path, include: Path, driver: Path) -> list[gxx.Unit]:
+    """What is compiled: Verilator's C++ in `generated` and its library, and the driver.
+
+    Files that are named Slow run once, at the start. They become one file, since g++ is busy longer with Verilator's
+    headers than with most of them. The driver is the first, since an error of the caller is likeliest there; then
+    the longest, so that all cores end at about the same time.
+    """
+    once = generated / "once.cpp"
+    slow = sorted(path.name for path in generated.glob("*Slow*.cpp"))
+    fast = [path for path in generated.glob("*.cpp") if path.name not in slow]
+    once.write_text("".join(f'#include "{name}"\n' for name in slow))
+    fast = sorted([*fast, include / "verilated.cpp"], key=lambda source: -source.stat().st_size)
+    return [
+        gxx.Unit(source=driver, flags=("-O2", "-fno-pie")),
+        *(gxx.Unit(source=source, flags=_SPEED) for source in fast),
+        *(gxx.Unit(source=source, flags=_ONCE) for source in (once, include / "verilated_threads.cpp")),
+    ]
 
 
 def build(
@@ -272,11 +287,7 @@ def _build(
     run_verilator([*arguments, *_sources(design)], cwd=work, log=folder / "verilator.log", timeout_s=timeout_s)
     verilated = monotonic()
 
-    sources = [*generated.glob("*.cpp"), include / "verilated.cpp", include / "verilated_threads.cpp"]
-    # The driver first, since an error of the caller is likeliest there; then the longest, so that all cores end
-    # at about the same time.
-    sources.sort(key=lambda source: -source.stat().st_size)
-    units = [gxx.Unit(source=source, flags=_flags(source)) for source in (driver, *sources)]
+    units = _units(generated, include, driver)
     paths = (generated, include, include / "vltstd")
     gxx.build(units, generated / _PROGRAM, include=paths, link_flags=_LINK, jobs=jobs, timeout_s=timeout_s)
     simulator = Simulator(
