@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from qnn.cell import LayerFolding
 
-__all__ = ["batch_cycles", "initiation_interval_cycles", "layer_cycles", "megabytes_per_s", "throughput_images_per_s"]
+__all__ = ["initiation_interval_cycles", "layer_cycles", "megabytes_per_s", "throughput_images_per_s"]
 
 
 def layer_cycles(layer: LayerFolding) -> int:
@@ -20,11 +20,6 @@ def initiation_interval_cycles(layers: Iterable[LayerFolding]) -> int:
 def throughput_images_per_s(interval_cycles: float, clock_period_ns: float) -> float:
     """Images a second at one image an interval."""
     return 1e9 / (interval_cycles * clock_period_ns)
-
-
-def batch_cycles(latency_cycles: int, interval_cycles: float, images: int) -> float:
-    """Cycles from the first image's first beat to the last image's last: the first image's latency, then intervals."""
-    return latency_cycles + (images - 1) * interval_cycles
 
 
 def megabytes_per_s(images_per_s: float, bytes_per_image: int) -> float:

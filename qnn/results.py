@@ -68,8 +68,13 @@ def append_row(path: Path, row: Row) -> None:
 
 def _row(line: str) -> Row:
     fields = json.loads(line)
-    evidence = fields.pop("evidence")
-    return Row(**{**fields, "status": Status(fields["status"]), "evidence": Evidence(evidence) if evidence else None})
+    evidence = fields["evidence"]
+    parsed = {
+        "status": Status(fields["status"]),
+        "evidence": Evidence(evidence) if evidence else None,
+        "layers": tuple(fields["layers"]),
+    }
+    return Row(**{**fields, **parsed})
 
 
 def read_rows(path: Path) -> Iterable[Row]:

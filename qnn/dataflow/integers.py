@@ -26,9 +26,9 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     for node in model.graph.node:
         if node.input[0] != tensor:
             raise DataflowError(f"{node.name}: the streamlined graph is not a chain")
-        values = model.get_initializer(node.input[1])
+        values = model.get_initializer(node.input[1]) if len(node.input) == 2 else None
         if values is None:
-            raise DataflowError(f"{node.name} ({node.op_type}) has no constant second input")
+            raise DataflowError(f"{node.name} ({node.op_type}) stayed in the streamlined graph")
         if node.op_type == "MultiThreshold":
             unit = getCustomOp(node)
             if unit.get_nodeattr("out_scale") != 1.0:

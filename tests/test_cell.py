@@ -1,0 +1,84 @@
+"""Cells, bit widths and foldings: their ids, what is refused, and how foldings are clamped."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qnn.cell import Cell, Folding, Quantization, dataset_name, uniform_folding
+from qnn.errors import CellError
+
+TFC = [(1024, 64), (64, 64), (64, 64), (64, 10)]
+
+
+@given(st.integers(2, 8), st.integers(2, 8))
+def test_a_quantization_is_read_back_from_its_id(activation_bits: int, weight_bits: int) -> None:
+    quantization = Quantization(activation_bits=activation_bits, weight_bits=weight_bits)
+    assert str(quantization) == f"A{activation_bits}W{weight_bits}"
+    assert Quantization.parse(str(quantization).lower()) == quantization
+
+
+def test_the_float_network_has_no_bit_widths() -> None:
+    assert Quantization.parse("float") == Quantization(activation_bits=None, weight_bits=None)
+    assert Quantization.parse("float").is_float
+
+
+@pytest.mark.parametrize("text", ["A9W3", "A3W9", "A1W3", "W3A3", "A3", "", "A03W3x"])
+def test_an_unknown_cell_is_refused_by_name(text: str) -> None:
+    with pytest.raises(CellError, match="unknown cell"):
+        Quantization.parse(text)
+
+
+def test_a_bit_width_out_of_range_names_the_field_and_the_range() -> None:
+    with pytest.raises(CellError, match=r"weight_bits is 9.*from 2 to 8"):
+        Quantization(activation_bits=3, weight_bits=9)
+    with pytest.raises(CellError, match="both None"):
+        Quantization(activation_bits=3, weight_bits=None)
+
+
+@pytest.mark.parametrize("text", ["PE8-SIMD16", "8x16", "pe8-simd16"])
+def test_a_folding_is_read_in_both_spellings(text: str) -> None:
+    assert Folding.parse(text) == Folding(pe=8, simd=16)
+    assert str(Folding.parse(text)) == "PE8-SIMD16"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("8", "unknown folding"), ("0x8", "pe is 0"), ("8x2048", "simd is 2048")]
+)
+def test_a_folding_that_is_no_folding_is_refused(text: str, message: str) -> None:
+    with pytest.raises(CellError, match=message):
+        Folding.parse(text)
+
+
+def test_a_folding_that_does_not_divide_is_clamped_and_both_are_kept() -> None:
+    last = uniform_folding(Folding(pe=8, simd=8), TFC)[-1]
+    assert (str(last.asked), str(last.applied)) == ("PE8-SIMD8", "PE5-SIMD8")
+    assert last.clamped
+    assert not uniform_folding(Folding(pe=8, simd=8), TFC)[0].clamped
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 1024), st.integers(1, 1024))
+def test_the_applied_folding_is_the_largest_legal_one_not_above_the_asked(
+    inputs: int, outputs: int, pe: int, simd: int
+) -> None:
+    (layer,) = uniform_folding(Folding(pe=pe, simd=simd), [(inputs, outputs)])
+    legal_pe = [n for n in range(1, pe + 1) if outputs % n == 0]
+    legal_simd = [n for n in range(1, simd + 1) if inputs % n == 0]
+    assert (layer.applied.pe, layer.applied.simd) == (legal_pe[-1], legal_simd[-1])
+
+
+def test_the_id_of_a_cell_selects_with_k() -> None:
+    cell = Cell(quantization=Quantization.parse("A3W3"), folding=Folding(pe=8, simd=8))
+    assert str(cell) == "tfc-fashion_mnist-A3W3-PE8-SIMD8"
+    assert str(cell.trained) == "tfc-fashion_mnist-A3W3"
+
+
+@pytest.mark.parametrize("text", ["fashion-mnist", "fashion_mnist", "Fashion-MNIST"])
+def test_a_data_set_may_be_written_either_way(text: str) -> None:
+    assert dataset_name(text) == "fashion-mnist"
+
+
+def test_an_unknown_data_set_or_network_is_refused() -> None:
+    with pytest.raises(CellError, match=r"unknown data set 'cifar10'.*fashion-mnist, mnist"):
+        dataset_name("cifar10")
+    with pytest.raises(CellError, match="unknown network 'cnv'"):
+        Cell(network="cnv", quantization=Quantization.parse("A3W3"))

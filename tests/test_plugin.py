@@ -1,0 +1,176 @@
+"""What pytest shows and writes when the suite's fixtures are loaded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures.clock import DeviceClock
+
+ROOT = Path(__file__).parents[1]
+
+
+def _pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _collected(*arguments: str) -> list[str]:
+    return [
+        line for line in _pytest("benchmarks", "--collect-only", "-q", *arguments).stdout.splitlines() if "::" in line
+    ]
+
+
+def test_collecting_imports_neither_torch_nor_finn_nor_yosys() -> None:
+    script = (
+        "import sys, pytest\n"
+        "status = pytest.main(['benchmarks', '--collect-only', '-q', '-p', 'no:cacheprovider'])\n"
+        "heavy = sorted({'torch', 'brevitas', 'finn', 'qonnx', 'pyosys', 'pandas', 'torchvision'} & set(sys.modules))\n"
+        "print('HEAVY', int(status), heavy)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "HEAVY 0 []" in result.stdout
+
+
+def test_k_selects_a_cell_in_every_benchmark() -> None:
+    modules = {line.partition("::")[0] for line in _collected("-k", "A3W3")}
+    wanted = {"accuracy", "equivalence", "resources", "thresholding", "throughput"}
+    assert modules == {f"benchmarks/test_{name}.py" for name in wanted}
+
+
+def test_a_folding_can_be_selected() -> None:
+    lines = _collected("-k", "A3W3 and PE8-SIMD8")
+    assert lines
+    assert all("[tfc-fashion_mnist-A3W3-PE8-SIMD8]" in line for line in lines)
+
+
+def test_what_measures_this_computer_runs_only_when_asked_for() -> None:
+    assert not [line for line in _collected() if "speed" in line]
+    assert [line for line in _collected("--speed") if "speed" in line]
+
+
+@pytest.mark.parametrize("spelling", ["mnist", "MNIST"])
+def test_the_data_set_of_the_hardware_cells_can_be_chosen(spelling: str) -> None:
+    lines = _collected("-k", "resources", "--dataset", spelling)
+    assert lines
+    assert all("tfc-mnist-A3W3-PE" in line for line in lines)
+
+
+def test_an_unknown_data_set_is_a_usage_error() -> None:
+    result = _pytest("benchmarks", "--collect-only", "--dataset", "cifar10")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--dataset: unknown data set 'cifar10': there are fashion-mnist, mnist" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--benchmark-compare", "--benchmark-compare-fail=mean:1%", "--benchmark-save=x"])
+def test_comparing_under_xdist_would_compare_nothing_and_is_refused(option: str) -> None:
+    result = _pytest("benchmarks", "--collect-only", "-n", "2", option)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "under pytest-xdist nothing is measured" in result.stderr
+
+
+BENCHMARKS = """
+import pytest
+from fixtures.recording import Record
+from qnn.results import Evidence
+
+def test_good(record: Record) -> None:
+    record(Evidence.RTLSIM, images=10, images_equal=10)
+
+def test_bad(record: Record) -> None:
+    record(images=10, images_equal=9)
+    raise ValueError("nine of ten")
+
+def test_skipped() -> None:
+    pytest.skip("no board")
+
+@pytest.mark.xfail(reason="a fault of FINN", strict=True)
+def test_faulty() -> None:
+    raise AssertionError
+
+@pytest.fixture
+def broken() -> None:
+    raise OSError("no such design")
+
+def test_set_up(broken: None) -> None:
+    pass
+
+def test_time(device_clock, benchmark) -> None:
+    device_clock.measure(benchmark, [0.5, 0.25, 0.25])
+
+def test_wrong_order(benchmark, device_clock) -> None:
+    device_clock.measure(benchmark, [1.0])
+"""
+
+
+@pytest.fixture(scope="module", params=[[], ["-n", "2"]], ids=["one process", "xdist"])
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, bool]:
+    """The output and results of a small suite run with the real plugins."""
+    folder = tmp_path_factory.mktemp("session")
+    (folder / "benchmarks").mkdir()
+    (folder / "benchmarks" / "test_small.py").write_text(BENCHMARKS)
+    (folder / "conftest.py").write_text((ROOT / "conftest.py").read_text())
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    rtlsim\n")
+    argv = [sys.executable, "-m", "pytest", "benchmarks", "--results", "rows", "--benchmark-json", "times.json"]
+    if request.param:
+        argv = [word for word in argv if word not in ("--benchmark-json", "times.json")]
+    result = subprocess.run(
+        [*argv, *request.param],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "160"},
+    )
+    return result.stdout, folder, bool(request.param)
+
+
+def _rows(folder: Path) -> dict[str, dict[str, object]]:
+    (path,) = (folder / "rows").glob("*.jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {row["test"].partition("::")[2]: row for row in rows}
+
+
+def test_every_test_leaves_a_row_whatever_became_of_it(session: tuple[str, Path, bool]) -> None:
+    rows = _rows(session[1])
+    statuses = {name: row["status"] for name, row in rows.items()}
+    assert statuses["test_good"] == "passed"
+    assert statuses["test_bad"] == "failed"
+    assert statuses["test_skipped"] == "skipped"
+    assert statuses["test_faulty"] == "xfailed"
+    assert statuses["test_set_up"] == "error"
+    assert rows["test_good"]["metrics"] == {"images": 10, "images_equal": 10}
+    assert rows["test_bad"]["reason"] == "ValueError: nine of ten"
+    assert rows["test_skipped"]["reason"] == "no board"
+    assert rows["test_faulty"]["reason"] == "a fault of FINN"
+
+
+def test_the_session_ends_with_what_failed_and_was_skipped(session: tuple[str, Path, bool]) -> None:
+    assert "failed small: ValueError: nine of ten" in session[0]
+    assert "skipped small: no board" in session[0]
+
+
+def test_pytest_benchmark_measures_the_devices_clock(session: tuple[str, Path, bool]) -> None:
+    output, folder, parallel = session
+    if parallel:
+        assert _rows(folder)["test_time"]["status"] == "passed"  # nothing is measured, the row is there all the same
+        return
+    (benchmark,) = json.loads((folder / "times.json").read_text())["benchmarks"]
+    assert benchmark["stats"]["mean"] == pytest.approx(1 / 3)
+    assert benchmark["stats"]["ops"] == pytest.approx(3.0)
+    assert "tools" in json.loads((folder / "times.json").read_text())["machine_info"]
+    assert output
+
+
+def test_a_clock_that_came_too_late_is_refused(session: tuple[str, Path, bool]) -> None:
+    row = _rows(session[1])["test_wrong_order"]
+    assert row["status"] == "failed"
+    assert "`device_clock` before `benchmark`" in str(row["reason"])
+
+
+def test_time_passes_only_when_it_is_let() -> None:
+    clock = DeviceClock()
+    assert clock() == clock() == 0.0

@@ -1,0 +1,111 @@
+"""Rows of results are written and read whole, and the summary shows what they say."""
+
+from pathlib import Path
+
+import pytest
+
+from qnn.errors import QnnError
+from qnn.report import summary
+from qnn.results import Evidence, Metric, Row, Status, append_row, read_rows
+
+CELL = "tfc-fashion_mnist-A3W3"
+
+
+def _row(hop: str, folding: str = "", *, status: Status = Status.PASSED, reason: str = "", **metrics: Metric) -> Row:
+    cell = f"{CELL}-{folding}" if folding else CELL
+    return Row(
+        test=f"benchmarks/test_{hop}.py::test[{cell}]",
+        hop=hop,
+        cell=cell,
+        evidence=Evidence.RTLSIM if folding else Evidence.PYTHON,
+        status=status,
+        reason=reason or None,
+        metrics=metrics,
+    )
+
+
+def _show(*rows: Row) -> str:
+    return summary(rows, width=200, color=False)
+
+
+def test_rows_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    rows = [_row("accuracy", brevitas_top1_percent=88.1), _row("throughput", "PE8-SIMD8", status=Status.FAILED, x=None)]
+    for row in rows:
+        append_row(tmp_path / "new" / "rows.jsonl", row)
+    assert list(read_rows(tmp_path / "new" / "rows.jsonl")) == rows
+
+
+@pytest.mark.parametrize("line", ["{", "{}", '{"test": "t", "hop": "h", "status": "so-so", "evidence": null}'])
+def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_row(path, _row("accuracy"))
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(QnnError, match=r"rows\.jsonl, line 2"):
+        list(read_rows(path))
+
+
+def test_the_summary_joins_a_cells_tests_in_one_line_per_folding() -> None:
+    text = _show(
+        _row("accuracy", brevitas_top1_percent=88.1),
+        _row("equivalence", "PE8-SIMD8", images=10_000, images_equal=10_000, thresholds=1_344, thresholds_off=1),
+        _row("throughput", "PE8-SIMD8", initiation_interval_cycles=1_024, throughput_images_per_s=97_654.0),
+        _row("throughput", "PE2-SIMD2", initiation_interval_cycles=16_384),
+    )
+    assert "A3W3 tfc fashion-mnist" in text
+    assert "Brevitas 88.10 %" in text
+    assert "FINN thresholds off by float32: 1 of 1,344" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("PE8-SIMD8")]
+    assert "10,000/10,000" in line
+    assert "1,024" in line
+    assert "97,654" in line
+    assert line.split()[-1] == "rtlsim"
+    assert any(line.startswith("PE2-SIMD2") and "16,384" in line for line in text.splitlines())
+
+
+def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
+    (line,) = [line for line in _show(_row("throughput", "PE8-SIMD8")).splitlines() if line.startswith("PE8")]
+    assert set(line.split()[1:-1]) == {"-"}
+
+
+def test_an_extrapolated_figure_is_marked_and_explained() -> None:
+    text = _show(_row("throughput", "PE2-SIMD2", throughput_images_per_s=6_103.0, extrapolated=True))
+    assert "6,103*" in text
+    assert "* a batch of 10,000" in text
+
+
+def test_failures_and_skips_are_listed_with_their_reasons() -> None:
+    text = _show(
+        _row("throughput", status=Status.SKIPPED, reason="no --board given"),
+        _row("throughput", status=Status.SKIPPED, reason="no --board given"),
+        _row("equivalence", status=Status.FAILED, reason="RTL: 1 of 10 images differ\nmore"),
+    )
+    assert "skipped throughput: no --board given (2 tests)" in text
+    assert "failed equivalence: RTL: 1 of 10 images differ" in text
+    assert "more" not in text
+
+
+def test_evidence_of_a_failed_test_does_not_count() -> None:
+    (line,) = [
+        line
+        for line in _show(
+            _row("equivalence", "PE8-SIMD8", status=Status.FAILED, images=10, images_equal=9)
+        ).splitlines()
+        if line.startswith("PE8")
+    ]
+    assert "9/10" in line
+    assert "rtlsim" not in line
+
+
+def test_layers_are_shown_with_fifos_in_one_line_and_a_total() -> None:
+    figures = dict.fromkeys(("lut", "lut_memory", "ff", "bram18", "bram36_blocks", "dsp"), 10)
+    estimate = dict.fromkeys(("finn_estimate_lut", "finn_estimate_bram18", "finn_estimate_dsp"), 1.0)
+    names = {"MVAU_rtl_0": "PE8-SIMD8", "StreamingFIFO_rtl_0": None, "StreamingFIFO_rtl_1": None}
+    layers = [
+        {"name": name, "pe": 5 if asked else None, "simd": 8 if asked else None, "asked": asked, **figures, **estimate}
+        for name, asked in names.items()
+    ]
+    text = _show(Row(test="t", hop="resources", status=Status.PASSED, cell=f"{CELL}-PE8-SIMD8", layers=layers))
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert "PE5-SIMD8 (asked PE8-SIMD8)" in lines["MVAU_rtl_0"]
+    assert "20" in lines["2 FIFOs"]
+    assert "30" in lines["total"]
