@@ -28,5 +28,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--results", type=Path, default=_ROOT / "results", help="folder for the rows of results (default: results)"
     )
-    group.addoption("--board", metavar="HOST", help="a Pynq-Z1 to measure on (not supported yet)")
     group.addoption("--speed", action="store_true", help="also run the benchmarks of this computer's own speed")

@@ -41,25 +41,35 @@ class Task:
 
 
 def _run(pipeline: Pipeline, task: Task) -> list[Task]:
-    """Do `task`; what can be done next is returned. A QnnError ends the branch."""
-    cell = task.cell
+    """Do `task` in a worker; what can be done next is returned. A QnnError ends the branch.
+
+    While it runs SIGTERM unwinds it, so that what it has started is killed and what it has half built is removed.
+    """
+    signal.signal(signal.SIGTERM, _leave)
     try:
-        match task.step:
-            case Step.QONNX_RUN:
-                pipeline.qonnx_run(cell)
-            case Step.DATAFLOW:
-                pipeline.dataflow(cell)
-            case Step.GRAPH_RUN:
-                pipeline.graph_run(cell)
-            case Step.DEVICE_RUN:
-                pipeline.device_run(cell)
-            case Step.SYNTHESIS:
-                return [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
-            case Step.NODE_SYNTHESIS:
-                assert task.node is not None
-                pipeline.node_synthesis(cell, task.node)
+        return _do(pipeline, task)
     except QnnError:
         return []
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _do(pipeline: Pipeline, task: Task) -> list[Task]:
+    cell = task.cell
+    match task.step:
+        case Step.QONNX_RUN:
+            pipeline.qonnx_run(cell)
+        case Step.DATAFLOW:
+            pipeline.dataflow(cell)
+        case Step.GRAPH_RUN:
+            pipeline.graph_run(cell)
+        case Step.DEVICE_RUN:
+            pipeline.device_run(cell)
+        case Step.SYNTHESIS:
+            return [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
+        case Step.NODE_SYNTHESIS:
+            assert task.node is not None
+            pipeline.node_synthesis(cell, task.node)
     return []
 
 
@@ -69,8 +79,7 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _prepare_worker() -> None:
-    """Let SIGTERM unwind the worker, so that it kills what it started; send that signal when the parent dies."""
-    signal.signal(signal.SIGTERM, _leave)
+    """End the worker, with what it has started, when its parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which then stops the workers
     parent = multiprocessing.parent_process()
     assert parent is not None
