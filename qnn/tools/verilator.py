@@ -62,11 +62,12 @@ _HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 _LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
 _OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult", "10000")
 
-# What was tried on A3W3 PE8-SIMD8, whose simulation is 180 kB of straight code that the processor fetches anew in every
-# cycle, so that small code beats clever code. Inlining modules up to this size only (without the limit Verilator
-# inlines everything here) gives a tenth, the same options for Verilator's library, whose eval() takes a mutex in each
-# half cycle, another tenth, code at fixed addresses 3 %. -march=native costs 3 to 8 %, -O2 4 % and twice the compile
-# time, -Os a sixth; smaller files and no inlining at all gain nothing.
+# On A3W3 PE8-SIMD8 a cycle is 30,000 instructions of straight code, fetched anew each time. -O2, vectorisation and
+# Verilator's limits of inlining, expanding and splitting change that count by 3 % at most (cachegrind), and seconds
+# vary by a tenth with the rest of the machine. The limit of inlining above was 5 % faster in most interleaved trials.
+# -O2 compiles twice as long for nothing and -Os is slower. Verilator's own library is worth optimising, since eval()
+# takes a mutex in each half cycle. -march=native showed no steady gain, and without it a store may serve several
+# machines.
 _SPEED = ("-O1", "-fno-pie")
 _LINK = ("-no-pie",)
 _ONCE = ("-O0", "-fno-pie")
