@@ -30,9 +30,8 @@ def test_brevitas_layers_equal_exact_integers(
     record(
         Evidence.PYTHON,
         codes_compared=comparison.compared,
-        codes_off_by_float32=comparison.float32,
-        codes_on_ties=comparison.ties,
-        images_with_other_top1=int(np.count_nonzero(exact_top1 != brevitas_run.logits.argmax(axis=1))),
+        brevitas_codes_off=comparison.float32 + comparison.ties,
+        brevitas_images_with_other_top1=int(np.count_nonzero(exact_top1 != brevitas_run.logits.argmax(axis=1))),
     )
     comparison.require_explained("Brevitas")
 
@@ -46,10 +45,10 @@ def test_qonnx_equals_exact_integers(
     equal = comparison.equal_images
     record(
         Evidence.PYTHON,
-        images=len(equal),
-        images_equal=int(equal.sum()),
-        codes_off_by_float32=comparison.float32,
-        images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != qonnx_run["output"].argmax(axis=1))),
+        qonnx_images=len(equal),
+        qonnx_images_equal=int(equal.sum()),
+        qonnx_codes_off=comparison.float32 + comparison.ties,
+        qonnx_images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != qonnx_run["output"].argmax(axis=1))),
     )
     comparison.require_explained("QONNX")
     assert (np.abs(qonnx_run["output"][equal] - exact[equal]) <= equivalence.logit_bound(golden)).all()
@@ -68,8 +67,8 @@ def test_finn_thresholds_are_exact_or_off_by_float32(
         thresholds_on_ties=comparison.ties,
         accumulator_values_off=comparison.differing_accumulators,
         largest_step=comparison.largest_step,
-        images_with_other_accumulators=differing.accumulators,
-        images_with_other_top1=differing.top1,
+        finn_images_with_other_accumulators=differing.accumulators,
+        finn_images_with_other_top1=differing.top1,
     )
     comparison.require_explained()
 
@@ -99,12 +98,15 @@ def test_rtl_equals_hardware_integers(
     images = pipeline.images(cell)
     expected = hardware_model.network.evaluate(images.pixels[:count])
     equal = (device_run.accumulators == expected).all(axis=1)
+    labels = images.labels[:count]
     top1 = hardware_model.logits(device_run.accumulators).argmax(axis=1)
+    brevitas_top1 = pipeline.brevitas(cell).logits[:count].argmax(axis=1)
     record(
         Evidence.RTLSIM,
         images=count,
         images_equal=int(equal.sum()),
-        rtl_top1_percent=100 * float(np.mean(top1 == images.labels[:count])),
+        rtl_top1_percent=100 * float(np.mean(top1 == labels)),
+        brevitas_top1_of_these_percent=100 * float(np.mean(brevitas_top1 == labels)),
         edited_files=", ".join(device_run.edited_files),
         host_simulate_s=device_run.host_s,
     )

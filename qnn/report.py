@@ -12,7 +12,7 @@ from qnn.results import Evidence, Metric, Row, Status
 __all__ = ["summary"]
 
 _NOT_KNOWN = "-"
-_LEAST_WIDTH = 160
+_LEAST_WIDTH = 175
 """Columns that the table needs; a narrower terminal wraps its lines rather than losing figures."""
 
 
@@ -42,16 +42,26 @@ def _number(value: object, form: str = ",.0f") -> str:
 def _heading(trained: str, known: Mapping[str, Metric]) -> str:
     network, dataset, quantization = trained.split("-")
     parts = [f"[bold]{quantization}[/bold] {network} {dataset.replace('_', '-')}"]
-    for label, name in (
-        ("Brevitas", "brevitas_top1_percent"),
-        ("integers", "golden_top1_percent"),
-        ("RTL", "rtl_top1_percent"),
-    ):
-        if known.get(name) is not None:
+    for label, name in (("Brevitas", "brevitas_top1_percent"), ("exact integers", "golden_top1_percent")):
+        if name in known:
             parts.append(f"{label} {_number(known[name], '.2f')} %")
-    if known.get("thresholds") is not None:
-        parts.append(f"FINN thresholds off by float32: {known['thresholds_off']:,} of {known['thresholds']:,}")
     return "   ".join(parts)
+
+
+def _float32(known: Mapping[str, Metric]) -> str | None:
+    """How far float32 shows: what Brevitas, QONNX and FINN have on the other side of a boundary, each case proved."""
+    parts = []
+    if "brevitas_codes_off" in known:
+        parts.append(f"{known['brevitas_codes_off']:,} of {known['codes_compared']:,} Brevitas codes")
+    if "qonnx_codes_off" in known:
+        parts.append(f"{known['qonnx_codes_off']:,} QONNX codes")
+    if "thresholds_off" in known:
+        parts.append(
+            f"{known['thresholds_off']:,} of {known['thresholds']:,} FINN thresholds, which change "
+            f"{known['finn_images_with_other_accumulators']:,} images and the top-1 of "
+            f"{known['finn_images_with_other_top1']:,}"
+        )
+    return f"off by float32 alone: {'; '.join(parts)}" if parts else None
 
 
 def _share(line: Mapping[str, Metric], name: str, form: str = ",.0f") -> str:
@@ -59,12 +69,30 @@ def _share(line: Mapping[str, Metric], name: str, form: str = ",.0f") -> str:
     return _NOT_KNOWN if share is None or pd.isna(share) else f"{_number(line.get(name), form)} ({_number(share)} %)"
 
 
+def _top1(line: Mapping[str, Metric]) -> str:
+    """Both on the images that the RTL was simulated with."""
+    rtl, brevitas = line.get("rtl_top1_percent"), line.get("brevitas_top1_of_these_percent")
+    return _NOT_KNOWN if rtl is None else f"{_number(rtl, '.2f')} ({_number(brevitas, '.2f')})"
+
+
 def _table(foldings: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("folding", no_wrap=True)
-    for name in ("equal", "II cycles", "latency", "images/s", "paper", "ratio", "LUT", "FF", "BRAM36", "DSP"):
+    for name in (
+        "equal",
+        "top-1 (Brevitas)",
+        "II cycles",
+        "latency",
+        "images/s",
+        "paper",
+        "ratio",
+        "LUT",
+        "FF",
+        "BRAM36",
+        "DSP",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("fits")
+    table.add_column("fits", no_wrap=True)
     table.add_column("evidence", no_wrap=True)
     for folding, values in foldings.iterrows():
         line = {str(name): None if pd.isna(value) else value for name, value in values.items()}
@@ -73,6 +101,7 @@ def _table(foldings: pd.DataFrame) -> Table:
         table.add_row(
             str(folding),
             _NOT_KNOWN if total is None else f"[{'green' if equal == total else 'red'}]{equal:,}/{total:,}[/]",
+            _top1(line),
             _number(line.get("initiation_interval_cycles")),
             _number(line.get("latency_cycles")),
             _number(line.get("throughput_images_per_s")) + ("*" if line.get("extrapolated") else ""),
@@ -148,6 +177,8 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         lines = frame.loc[trained]
         known = {name: lines[name].dropna().iloc[-1] for name in lines.columns if lines[name].notna().any()}
         console.print(_heading(trained, known), highlight=False)
+        if float32 := _float32(known):
+            console.print(float32, highlight=False)
         foldings = lines[lines.index != ""]
         if len(foldings):
             console.print(_table(foldings), highlight=False)

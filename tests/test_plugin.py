@@ -64,6 +64,19 @@ def test_an_unknown_data_set_is_a_usage_error() -> None:
     assert "--dataset: unknown data set 'cifar10': there are fashion-mnist, mnist" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["A9W3", "W3A3"])
+def test_an_unknown_cell_is_a_usage_error(name: str) -> None:
+    result = _pytest("benchmarks", "--collect-only", "-k", name)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"-k: unknown cell '{name}'" in result.stderr
+
+
+def test_a_cell_without_checkpoint_selects_nothing_and_says_why() -> None:
+    result = _pytest("benchmarks", "-k", "A8W2")
+    assert result.returncode != 0
+    assert "-k selects no test; checkpoints are there for A3W3, not for A8W2" in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("option", ["--benchmark-compare", "--benchmark-compare-fail=mean:1%", "--benchmark-save=x"])
 def test_comparing_under_xdist_would_compare_nothing_and_is_refused(option: str) -> None:
     result = _pytest("benchmarks", "--collect-only", "-n", "2", option)

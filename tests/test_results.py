@@ -47,13 +47,14 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
 def test_the_summary_joins_a_cells_tests_in_one_line_per_folding() -> None:
     text = _show(
         _row("accuracy", brevitas_top1_percent=88.1),
-        _row("equivalence", "PE8-SIMD8", images=10_000, images_equal=10_000, thresholds=1_344, thresholds_off=1),
+        _row("equivalence", "PE8-SIMD8", images=10_000, images_equal=10_000, rtl_top1_percent=88.1),
+        _row("equivalence", brevitas_codes_off=2, codes_compared=12_160_000),
         _row("throughput", "PE8-SIMD8", initiation_interval_cycles=1_024, throughput_images_per_s=97_654.0),
         _row("throughput", "PE2-SIMD2", initiation_interval_cycles=16_384),
     )
     assert "A3W3 tfc fashion-mnist" in text
     assert "Brevitas 88.10 %" in text
-    assert "FINN thresholds off by float32: 1 of 1,344" in text
+    assert "off by float32 alone: 2 of 12,160,000 Brevitas codes" in text
     (line,) = [line for line in text.splitlines() if line.startswith("PE8-SIMD8")]
     assert "10,000/10,000" in line
     assert "1,024" in line

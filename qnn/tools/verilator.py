@@ -449,13 +449,15 @@ def simulate(
     start = monotonic()
     parts = np.array_split(frames, min(processes, len(frames)))
     places = np.cumsum([0] + [len(part) for part in parts])
-    with ThreadPoolExecutor(min(len(parts), gxx.cores())) as pool:
-        pending = [
-            pool.submit(_run_slice, simulator, part, int(place), output_beats, stall_limit_cycles, timeout_s)
-            for part, place in zip(parts, places, strict=False)
-        ]
+
+    def run_part(part: NDArray[np.uint8], place: np.int64) -> tuple[NDArray[np.uint8], _Statistics]:
+        return _run_slice(simulator, part, int(place), output_beats, stall_limit_cycles, timeout_s)
+
+    # The first slice runs in this thread: where there is but one, Ctrl-C ends it at once.
+    with ThreadPoolExecutor(max(1, min(len(parts), gxx.cores()) - 1)) as pool:
+        pending = [pool.submit(run_part, part, place) for part, place in zip(parts[1:], places[1:], strict=False)]
         try:
-            done = [future.result() for future in pending]
+            done = [run_part(parts[0], places[0]), *(future.result() for future in pending)]
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
