@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,8 +76,10 @@ class Store:
         with self._faults_named(), self._lock(kind, key):
             if final.is_dir():
                 return final
-            building = self.root / "building" / f"{kind}-{key}"
-            shutil.rmtree(building, ignore_errors=True)  # what a killed builder left
+            for left in (self.root / "building").glob(f"{kind}-{key}-*"):  # by a builder that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            # A name of its own: a program that outlived its killed builder cannot write into this one's folder.
+            building = self.root / "building" / f"{kind}-{key}-{secrets.token_hex(4)}"
             building.mkdir(parents=True)
             try:
                 build(building)

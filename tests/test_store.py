@@ -72,16 +72,16 @@ def _build_slowly(root: Path) -> None:
 def test_after_a_kill_in_the_middle_of_a_build_the_next_run_builds_anew(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_build_slowly, args=(tmp_path,))
     process.start()
-    half = tmp_path / "building" / "kind-key" / "half"
-    deadline = time.monotonic() + 60
-    while not half.exists() and time.monotonic() < deadline:
+    building, deadline = tmp_path / "building", time.monotonic() + 60
+    while not list(building.glob("kind-key-*/half")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert half.exists()
+    assert list(building.glob("kind-key-*/half"))
     process.kill()
     process.join()
     assert not Store(tmp_path).has("kind", "key")
     folder = Store(tmp_path).get_or_build("kind", "key", _write)
     assert [path.name for path in folder.iterdir()] == ["value"]
+    assert not list(building.iterdir())
 
 
 @pytest.mark.parametrize(
