@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures.models", "fixtures.designs", "fixtures.recording", "fixtures.clock", "fixtures.ahead"]
+pytest_plugins = [
+    "fixtures.models",
+    "fixtures.designs",
+    "fixtures.activations",
+    "fixtures.recording",
+    "fixtures.clock",
+    "fixtures.ahead",
+]
 
 _ROOT = Path(__file__).parent
 

@@ -21,7 +21,7 @@ def _frame(rows: Sequence[Row]) -> pd.DataFrame:
     merged: dict[tuple[str, str], dict[str, Metric]] = {}
     found: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        if row.cell is None:
+        if row.cell is None or "-" not in row.cell:
             continue
         trained, _, folding = row.cell.partition("-PE")
         key = (trained, f"PE{folding}" if folding else "")

@@ -48,7 +48,7 @@ class Row:
     hop: str
     status: Status
     cell: str | None = None
-    """The cell's id, with its folding where it has one."""
+    """The cell's id, with its folding where it has one; the bit widths alone (``A3W3``) where no data set matters."""
     evidence: Evidence | None = None
     reason: str | None = None
     """Why it failed or was skipped."""

@@ -3,10 +3,13 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from qnn.errors import ToolFailed
+from qnn.errors import EquivalenceError, ToolFailed
 from qnn.process import run
+from qnn.thresholding import Activation, ThresholdComparison, compare_thresholds, exact_thresholds
+from qnn.tools import finn
 
 NEGATIVE_THRESHOLD = """
 import numpy as np
@@ -51,3 +54,59 @@ def test_minimise_takes_a_negative_threshold_on_an_unsigned_input(tmp_path: Path
 
 def test_minimise_takes_it_after_clipping(tmp_path: Path) -> None:
     _run_in_finn(f"CLIP_FIRST = True\n{NEGATIVE_THRESHOLD}", tmp_path)
+
+
+def _compare_one_channel(folder: Path, *, gamma: float = 1, beta: float = 0, step: float = 1) -> ThresholdComparison:
+    """FINN's thresholds of one 2-bit unsigned channel of 24-bit accumulators against the exact ones."""
+    one = np.ones(1, dtype=np.float32)
+    values = {"gamma": np.float32(gamma) * one, "beta": np.float32(beta) * one, "mean": 0 * one, "variance": one}
+    scales = {"input_scale": np.float32(2**-6) * one, "weight_scale": np.float32(2**-6) * one}
+    scales["step"] = np.float32(step) * one
+    layer = {"bits": 2, "signed": False, "accumulator_bits": 24, "epsilon": 0.0, "arrays": {**values, **scales}}
+    finn.streamline_activations([layer], folder)
+    exact = exact_thresholds(
+        Activation(
+            scale=np.array([2.0**-12]),
+            **{name: array.astype(np.float64) for name, array in values.items()},
+            epsilon=0.0,
+            step=step,
+            lowest=0,
+            highest=3,
+        ),
+        -(2**23),
+        2**23 - 1,
+    )
+    with np.load(folder / "0.npz") as arrays:
+        return compare_thresholds(exact, arrays["thresholds"])
+
+
+@pytest.mark.xfail(
+    raises=EquivalenceError,
+    strict=True,
+    reason="where a negative gamma times the scales underflows float32, FINN divides by -0: thresholds that no "
+    "accumulator reaches become -inf, which every one reaches (AbsorbMulIntoMultiThreshold)",
+)
+def test_a_negative_scale_that_underflows_keeps_its_sign(tmp_path: Path) -> None:
+    _compare_one_channel(tmp_path, gamma=-1e-42).require_explained("FINN")
+
+
+def test_a_negative_scale_that_does_not_underflow_keeps_its_sign(tmp_path: Path) -> None:
+    _compare_one_channel(tmp_path, gamma=-1e-30).require_explained("FINN")
+
+
+def test_a_positive_scale_that_underflows_does_no_harm(tmp_path: Path) -> None:
+    _compare_one_channel(tmp_path, gamma=1e-42).require_explained("FINN")
+
+
+@pytest.mark.xfail(
+    raises=EquivalenceError,
+    strict=True,
+    reason="QONNX's RemoveIdentityOps, which FINN's streamlining runs, drops an Add whose values are all within an "
+    "absolute 1e-5 of 0, however small the activation's step is (and a Mul within 1e-5 of 1)",
+)
+def test_a_small_beta_counts_where_the_step_is_small_too(tmp_path: Path) -> None:
+    _compare_one_channel(tmp_path, beta=2**-18, step=2**-19).require_explained("FINN")
+
+
+def test_a_beta_of_the_same_size_in_steps_counts_where_both_are_large(tmp_path: Path) -> None:
+    _compare_one_channel(tmp_path, beta=2, step=1).require_explained("FINN")
