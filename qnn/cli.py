@@ -1,16 +1,16 @@
-"""The command line: ``python -m qnn train | evaluate | export``."""
+"""The command line: ``python -m qnn train | sweep | evaluate | export``."""
 
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qnn import datasets, reference
 from qnn.cell import DATASETS, NETWORKS, Cell, Quantization, dataset_name
-from qnn.errors import CheckpointError, QnnError
+from qnn.errors import CellError, CheckpointError, QnnError
 
 # torch and Brevitas take seconds to import: `--help` and a wrong cell's name are answered without them.
 if TYPE_CHECKING:
@@ -44,6 +44,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=int, help="1")
     train.set_defaults(run=_train)
 
+    sweep = commands.add_parser(
+        "sweep",
+        help="train many cells at once; an interrupted sweep goes on where it was",
+        description="Train cells at once with the study's Table I. The same command goes on after an interruption.",
+    )
+    sweep.add_argument("--cells", type=_names, metavar="A3W3,A4W4", help="those to train (all 49)")
+    sweep.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
+    sweep.add_argument("--folder", type=Path, default=Path("runs"), help="for state, logs, checkpoints (%(default)s)")
+    sweep.add_argument("--epochs", type=int, help="100")
+    sweep.add_argument("--milestones", type=int, nargs="*", help="epochs after which the rate is a tenth: 90 95")
+    sweep.add_argument("--seed", type=int, help="0")
+    sweep.add_argument("--threads", type=int, help="as many as torch takes")
+    sweep.set_defaults(run=_sweep)
+
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint on the 10,000 test images")
     evaluate.set_defaults(run=_evaluate)
     export = commands.add_parser("export", help="write a checkpoint's network as QONNX")
@@ -55,12 +69,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name.strip()]
+
+
 def _describe(row: "Epoch") -> str:
     validation = "" if row.validation_error is None else f"validation error {row.validation_error:6.2%}  "
     return (
         f"epoch {row.epoch:3}  loss {row.loss:.4f}  train error {row.train_error:6.2%}  "
         f"test error {row.test_error:6.2%}  {validation}rate {row.learning_rate:g}  {row.images_per_s:,.0f} images/s"
     )
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """The training's settings among the options that were given."""
+    from qnn import training
+
+    names = {field.name for field in fields(training.Settings)}
+    chosen = {name: value for name, value in vars(options).items() if name in names and value is not None}
+    if "milestones" in chosen:
+        chosen["milestones"] = tuple(chosen["milestones"])
+    return chosen
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -73,11 +102,7 @@ def _train(options: argparse.Namespace) -> None:
 
     from qnn import checkpoints, training
 
-    names = {field.name for field in fields(training.Settings)}
-    chosen = {name: value for name, value in vars(options).items() if name in names and value is not None}
-    if "milestones" in chosen:
-        chosen["milestones"] = tuple(chosen["milestones"])
-    settings = training.Settings(**chosen)
+    settings = training.Settings(**_chosen(options))
     images = datasets.load(cell.dataset, "train")
     test = datasets.load(cell.dataset, "test")
     per_epoch = (len(images) - settings.validation) // settings.batch_size * settings.batch_size
@@ -101,6 +126,58 @@ def _train(options: argparse.Namespace) -> None:
     path = options.folder / f"{cell}.safetensors"
     checkpoints.save(path, trained)
     print(f"{cell}: test accuracy {1 - trained.log[-1].test_error:.2%}, checkpoint {path}")
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    dataset = dataset_name(options.dataset)
+    asked = None if options.cells is None else [Quantization.parse(name) for name in options.cells]
+    if asked == []:
+        raise CellError("the set of cells is empty: name at least one, from A2W2 to A8W8")
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from qnn import checkpoints, training
+    from qnn.sweep import ALL, default_threads, sweep
+
+    cells = [Cell(dataset=dataset, quantization=quantization) for quantization in (asked or ALL)]
+    settings = training.Settings(**{"threads": default_threads(), **_chosen(options)})
+    images, test = datasets.load(dataset, "train"), datasets.load(dataset, "test")
+    per_epoch = len(images) // settings.batch_size * settings.batch_size * len(cells)
+    columns = (
+        TextColumn(f"{len(cells)} cells, {dataset}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %  {task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=settings.epochs * per_epoch, speed="")
+
+        def on_images(count: int) -> None:
+            progress.advance(task, count)
+            speed = progress.tasks[0].speed
+            progress.update(task, speed="" if speed is None else f"{speed:,.0f} network-images/s")
+
+        def on_epoch(number: int, rows: Mapping[str, "Epoch"], stopped: Mapping[str, int]) -> None:
+            progress.update(task, completed=number * per_epoch)
+            for cell, row in rows.items():
+                progress.console.print(f"{cell}  {_describe(row)}", highlight=False, soft_wrap=True)
+            for cell in [cell for cell, epoch in stopped.items() if epoch == number]:
+                progress.console.print(f"{cell}  stopped: its loss is no finite number in epoch {number}")
+
+        done = sweep(
+            cells,
+            settings,
+            train=images,
+            test=test,
+            folder=options.folder,
+            on_epoch=on_epoch,
+            on_images=on_images,
+        )
+    for trained in done.trained:
+        path = options.folder / f"{trained.cell}.safetensors"
+        checkpoints.save(path, trained)
+        print(f"{trained.cell}: test accuracy {1 - trained.log[-1].test_error:.2%}, checkpoint {path}")
+    for name, epoch in done.stopped.items():
+        print(f"{name}: no checkpoint, its loss was no finite number in epoch {epoch}")
 
 
 def _checkpoint(options: argparse.Namespace) -> "Checkpoint":

@@ -87,7 +87,7 @@ class Trained:
 
 
 @contextmanager
-def _isolated(threads: int) -> Iterator[None]:
+def isolated(threads: int) -> Iterator[None]:
     """Torch's default generator and thread count for our own use, given back as they were."""
     before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
@@ -98,7 +98,7 @@ def _isolated(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _tensors(images: Images) -> tuple[Tensor, Tensor]:
+def tensors(images: Images) -> tuple[Tensor, Tensor]:
     return torch.tensor(images.pixels), torch.tensor(images.labels, dtype=torch.int64)
 
 
@@ -116,12 +116,40 @@ def _error_rate(network: nn.Module, pixels: Tensor, labels: Tensor) -> float:
 
 def evaluate(network: nn.Module, images: Images) -> float:
     """Fraction of images whose largest logit is not their label's, in eval mode; the network keeps its own mode."""
-    return _error_rate(network, *_tensors(images))
+    return _error_rate(network, *tensors(images))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as JSON gives it back (tuples become lists), so that what was saved compares equal."""
     return json.loads(json.dumps(value))
+
+
+def pack_state(state: dict[str, Any]) -> bytes:
+    """A training state behind the SHA-256 of what follows: torch itself does not notice a changed byte."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue()
+
+
+def unpack_state(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Read a state. Raises CheckpointError where it is damaged or its ``identity`` is not `identity`."""
+    content = path.read_bytes()
+    checksum, content = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+    if hashlib.sha256(content).digest() != checksum:
+        raise CheckpointError(f"{path} is damaged or not a training state: delete it to start again")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+    found = state["identity"]
+    differences = [
+        f"{name} is {found.get(name)!r} there and {identity.get(name)!r} here"
+        for name in {**identity, **found}
+        if found.get(name) != identity.get(name)
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{path} is of another training: {'; '.join(differences)}. Ask for the same settings to go on, "
+            "or delete it (or choose another folder) to start again"
+        )
+    return state
 
 
 class _Run:
@@ -135,7 +163,7 @@ class _Run:
             )
         self.settings = settings
         # All that has to be the same for a resumed run to be bit-identical.
-        self.identity = _plain(
+        self.identity = plain(
             {
                 "format": STATE_FORMAT,
                 "cell": str(cell.trained),
@@ -145,8 +173,8 @@ class _Run:
                 "brevitas version": version("brevitas"),
             }
         )
-        self.pixels, self.labels = _tensors(train)
-        self.test_pixels, self.test_labels = _tensors(test)
+        self.pixels, self.labels = tensors(train)
+        self.test_pixels, self.test_labels = tensors(test)
         torch.manual_seed(settings.seed)
         self.network = Network(cell.quantization)
         self.optimizer = torch.optim.Adam(
@@ -162,9 +190,7 @@ class _Run:
         self.log: list[Epoch] = []
 
     def state(self) -> bytes:
-        """All of it, behind the SHA-256 of what follows: torch itself does not notice a changed byte."""
-        buffer = io.BytesIO()
-        torch.save(
+        return pack_state(
             {
                 "identity": self.identity,
                 "network": self.network.state_dict(),
@@ -173,29 +199,12 @@ class _Run:
                 "order": self.order.get_state(),
                 "random": torch.get_rng_state(),
                 "log": [asdict(row) for row in self.log],
-            },
-            buffer,
+            }
         )
-        return hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue()
 
     def restore(self, path: Path) -> None:
         """Go on from a state. Raises CheckpointError where it is damaged or of another training."""
-        content = path.read_bytes()
-        checksum, content = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
-        if hashlib.sha256(content).digest() != checksum:
-            raise CheckpointError(f"{path} is damaged or not a training state: delete it to start again")
-        state = torch.load(io.BytesIO(content), weights_only=True)
-        found = state["identity"]
-        differences = [
-            f"{name} is {found.get(name)!r} there and {self.identity.get(name)!r} here"
-            for name in {**self.identity, **found}
-            if found.get(name) != self.identity.get(name)
-        ]
-        if differences:
-            raise CheckpointError(
-                f"{path} is of another training: {'; '.join(differences)}. Ask for the same settings to go on, "
-                "or delete it (or choose another folder) to start again"
-            )
+        state = unpack_state(path, self.identity)
         # In place: load_state_dict makes Brevitas build its quantisers anew, and the optimiser would go on with the
         # parameters of the old ones.
         for name, tensor in self.network.state_dict().items():
@@ -272,7 +281,7 @@ def train(
     no longer finite, OSError where `folder` cannot be written.
     """
     state, log = folder / f"{cell.trained}.state", folder / f"{cell.trained}.jsonl"
-    with _isolated(settings.threads):
+    with isolated(settings.threads):
         run = _Run(cell, settings, train, test)
         if state.exists():
             run.restore(state)
