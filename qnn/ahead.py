@@ -8,7 +8,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import FrameType, TracebackType
@@ -17,7 +18,7 @@ from qnn.cell import Cell
 from qnn.errors import QnnError
 from qnn.pipeline import Pipeline
 
-__all__ = ["BuildAhead", "Step", "Task"]
+__all__ = ["BuildAhead", "Done", "Step", "Task"]
 
 
 class Step(StrEnum):
@@ -39,19 +40,36 @@ class Task:
     cell: Cell
     node: str | None = None
 
+    def __str__(self) -> str:
+        return f"{self.step} of {self.node or ''}{' in ' if self.node else ''}{self.cell}"
 
-def _run(pipeline: Pipeline, task: Task) -> list[Task]:
-    """Do `task` in a worker; what can be done next is returned. A QnnError ends the branch.
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A task that a worker has ended with."""
+
+    task: Task
+    seconds: float
+    """Close to 0 where the store had the artifact."""
+    failed: bool
+    following: tuple[Task, ...]
+    """What can be done next."""
+
+
+def _run(pipeline: Pipeline, task: Task) -> Done:
+    """Do `task` in a worker. A QnnError ends the branch: whoever needs the artifact will get it too.
 
     While it runs SIGTERM unwinds it, so that what it has started is killed and what it has half built is removed.
     """
     signal.signal(signal.SIGTERM, _leave)
+    start = time.monotonic()
     try:
-        return _do(pipeline, task)
+        following, failed = _do(pipeline, task), False
     except QnnError:
-        return []
+        following, failed = [], True
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return Done(task=task, seconds=time.monotonic() - start, failed=failed, following=tuple(following))
 
 
 def _do(pipeline: Pipeline, task: Task) -> list[Task]:
@@ -94,11 +112,20 @@ def _prepare_worker() -> None:
 class BuildAhead:
     """A pool of worker processes on a list of tasks: ``with BuildAhead(pipeline, tasks, workers=2): ...``.
 
-    Leaving the block ends the workers and all that they have started.
+    `on_done` is told of each task that has ended, in another thread. Leaving the block ends the workers and all that
+    they have started.
     """
 
-    def __init__(self, pipeline: Pipeline, tasks: Iterable[Task], *, workers: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        tasks: Iterable[Task],
+        *,
+        workers: int,
+        on_done: Callable[[Done], None] = lambda done: None,
+    ) -> None:
         self._pipeline = pipeline
+        self._on_done = on_done
         self._tasks = list(dict.fromkeys(tasks))
         self._workers = workers
 
@@ -110,7 +137,12 @@ class BuildAhead:
 
     def _submit(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
-            self._pool.apply_async(_run, (self._pipeline, task), callback=self._submit)
+            self._pool.apply_async(_run, (self._pipeline, task), callback=self._done)
+
+    def _done(self, done: Done) -> None:
+        """Called in a thread of the pool."""
+        self._submit(done.following)
+        self._on_done(done)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from qnn.ahead import BuildAhead, Step, Task
+from qnn.ahead import BuildAhead, Done, Step, Task
 from qnn.cell import Cell, Quantization
 from qnn.errors import ToolFailed
 
@@ -43,8 +43,11 @@ def _wait_for(folder: Path, *names: str) -> None:
 
 def test_tasks_and_their_followers_are_done_and_a_failure_stops_nothing(tmp_path: Path) -> None:
     tasks = [Task(step=step, cell=CELL) for step in (Step.GRAPH_RUN, Step.SYNTHESIS, Step.DATAFLOW)]
-    with BuildAhead(_Pipeline(tmp_path), tasks, workers=1):  # type: ignore[arg-type]
+    ended: list[Done] = []
+    with BuildAhead(_Pipeline(tmp_path), tasks, workers=1, on_done=ended.append):  # type: ignore[arg-type]
         _wait_for(tmp_path, f"dataflow {CELL}", "node a", "node b")
+    assert [str(done.task) for done in ended if done.failed] == ["graph run of tfc-fashion_mnist-A3W3"]
+    assert "node synthesis of a in tfc-fashion_mnist-A3W3" in {str(done.task) for done in ended}
 
 
 def test_leaving_ends_what_is_still_running(tmp_path: Path) -> None:
