@@ -4,8 +4,8 @@ From a seed every cell gets the initial weights, the order of images and the dro
 it alone, so a sweep is that training, up to the rounding of float sums.
 
 Cells are computed in groups whose weights and optimiser fit the processor's cache, each group a whole epoch's stretch
-of batches before the next. The state is written after each epoch. Going on from it is bit-identical on the same
-machine with the same versions and thread count; whether the step was compiled is part of the state's identity.
+of batches before the next. The state is written after each epoch. Going on from it is bit-identical with the same
+versions and thread count where the step is not compiled; whether it was is part of the state's identity.
 """
 
 import logging
