@@ -22,9 +22,9 @@ from qonnx.util.cleanup import cleanup_model
 from qnn.cell import Folding, LayerFolding, uniform_folding
 from qnn.errors import DataflowError
 
-__all__ = ["LayerGeometry", "build_config", "fold", "geometry", "streamline", "to_hardware"]
+__all__ = ["NodeRecord", "build_config", "fold", "geometry", "streamline", "to_hardware"]
 
-LayerGeometry = dict[str, object]
+NodeRecord = dict[str, object]
 """What geometry() says of one node: see there."""
 
 
@@ -128,7 +128,7 @@ def fold(model: ModelWrapper, asked: Folding, config: DataflowBuildConfig) -> tu
     return model, foldings
 
 
-def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> list[LayerGeometry]:
+def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> list[NodeRecord]:
     """One record a node, in the order of the stream, as plain JSON values.
 
     name, op_type; pe, simd (None where the node has none); inputs, outputs and asked_pe, asked_simd for matrix
@@ -138,11 +138,11 @@ def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> li
     cycles = model.analysis(exp_cycles_per_layer)
     resources = res_estimation(model, part)
     upcoming = iter(foldings)
-    records: list[LayerGeometry] = []
+    records: list[NodeRecord] = []
     for node in model.graph.node:
         unit = getCustomOp(node)
         attributes = unit.get_nodeattr_types()
-        record: LayerGeometry = {
+        record: NodeRecord = {
             "name": node.name,
             "op_type": node.op_type,
             "pe": unit.get_nodeattr("PE") if "PE" in attributes else None,
