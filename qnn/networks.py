@@ -32,6 +32,9 @@ WIDTHS = (1024, 64, 64, 64, 10)
 INPUT_BITS = 8
 DROPOUT = 0.2
 
+# torch.compile does not follow NumPy's scalars.
+_PIXEL_SCALE, _PIXEL_OFFSET = float(PIXEL_SCALE), float(PIXEL_OFFSET)
+
 
 # Brevitas carries no types, and nn.ModuleList forgets those of its members: such modules are Any below.
 
@@ -74,7 +77,7 @@ class Network(nn.Module):
     @staticmethod
     def normalise(pixels: Tensor) -> Tensor:
         """Pixels 0..255 to [-1, 1], in float32."""
-        return pixels * float(PIXEL_SCALE) + float(PIXEL_OFFSET)
+        return pixels * _PIXEL_SCALE + _PIXEL_OFFSET
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.normalise(pixels)

@@ -57,6 +57,10 @@ class Settings:
         if self.validation < 0 or not self.learning_rate > 0:
             raise TrainingError("validation must not be negative and learning_rate has to be above 0")
 
+    def learning_rate_in(self, epoch: int) -> float:
+        """Of an epoch, counted from 1."""
+        return self.learning_rate * self.decay ** sum(milestone < epoch for milestone in self.milestones)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
