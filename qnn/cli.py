@@ -1,4 +1,4 @@
-"""The command line: ``python -m qnn train | sweep | evaluate | export``."""
+"""The command line: ``python -m qnn``, with a command for each thing that is done by hand."""
 
 import argparse
 import logging
@@ -55,9 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--epochs", type=int, help="100")
     sweep.add_argument("--milestones", type=int, nargs="*", help="epochs after which the rate is a tenth: 90 95")
     sweep.add_argument("--seed", type=int, help="0")
-    sweep.add_argument("--threads", type=int, help="as many as torch takes")
+    sweep.add_argument("--input-bits", type=int, metavar="N", help="bits of the first quantiser: 2 to 8 (8)")
+    sweep.add_argument("--threads", type=int, help="processes, of one thread each (one for each core)")
     sweep.set_defaults(run=_sweep)
 
+    ship = commands.add_parser(
+        "ship",
+        help="make a finished run's checkpoints those of the repository",
+        description="Copy a finished run's checkpoints to fixtures/checkpoints and write their accuracy floors.",
+    )
+    ship.add_argument("folder", type=Path, help="of the run")
+    ship.set_defaults(run=_ship)
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint on the 10,000 test images")
     evaluate.set_defaults(run=_evaluate)
     export = commands.add_parser("export", help="write a checkpoint's network as QONNX")
@@ -128,6 +136,24 @@ def _train(options: argparse.Namespace) -> None:
     print(f"{cell}: test accuracy {1 - trained.log[-1].test_error:.2%}, checkpoint {path}")
 
 
+FEW_CELLS = 4
+"""So many at most have a line each in every epoch of a sweep."""
+
+
+def _describe_all(rows: Mapping[str, "Epoch"]) -> list[str]:
+    """One epoch of a sweep: a line for each cell, or, where they are many, one for all."""
+    if len(rows) <= FEW_CELLS:
+        return [f"{cell}  {_describe(row)}" for cell, row in rows.items()]
+    errors = sorted((row.test_error, cell.rpartition("-")[2]) for cell, row in rows.items())
+    (best, best_cell), (worst, worst_cell) = errors[0], errors[-1]
+    row = next(iter(rows.values()))
+    return [
+        f"epoch {row.epoch:3}  test error {best:6.2%} ({best_cell}) to {worst:6.2%} ({worst_cell}), "
+        f"median {errors[len(errors) // 2][0]:6.2%}  rate {row.learning_rate:g}  "
+        f"{row.images_per_s * len(rows):,.0f} network-images/s"
+    ]
+
+
 def _sweep(options: argparse.Namespace) -> None:
     dataset = dataset_name(options.dataset)
     asked = None if options.cells is None else [Quantization.parse(name) for name in options.cells]
@@ -136,6 +162,7 @@ def _sweep(options: argparse.Namespace) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from qnn import checkpoints, training
+    from qnn.networks import INPUT_BITS
     from qnn.sweep import ALL, default_threads, sweep
 
     cells = [Cell(dataset=dataset, quantization=quantization) for quantization in (asked or ALL)]
@@ -149,7 +176,7 @@ def _sweep(options: argparse.Namespace) -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("", total=settings.epochs * per_epoch, speed="")
+        task = progress.add_task("", total=settings.epochs * per_epoch, speed="compiling")
 
         def on_images(count: int) -> None:
             progress.advance(task, count)
@@ -158,8 +185,8 @@ def _sweep(options: argparse.Namespace) -> None:
 
         def on_epoch(number: int, rows: Mapping[str, "Epoch"], stopped: Mapping[str, int]) -> None:
             progress.update(task, completed=number * per_epoch)
-            for cell, row in rows.items():
-                progress.console.print(f"{cell}  {_describe(row)}", highlight=False, soft_wrap=True)
+            for line in _describe_all(rows):
+                progress.console.print(line, highlight=False, soft_wrap=True)
             for cell in [cell for cell, epoch in stopped.items() if epoch == number]:
                 progress.console.print(f"{cell}  stopped: its loss is no finite number in epoch {number}")
 
@@ -169,6 +196,7 @@ def _sweep(options: argparse.Namespace) -> None:
             train=images,
             test=test,
             folder=options.folder,
+            input_bits=INPUT_BITS if options.input_bits is None else options.input_bits,
             on_epoch=on_epoch,
             on_images=on_images,
         )
@@ -178,6 +206,14 @@ def _sweep(options: argparse.Namespace) -> None:
         print(f"{trained.cell}: test accuracy {1 - trained.log[-1].test_error:.2%}, checkpoint {path}")
     for name, epoch in done.stopped.items():
         print(f"{name}: no checkpoint, its loss was no finite number in epoch {epoch}")
+
+
+def _ship(options: argparse.Namespace) -> None:
+    from qnn import shipping
+
+    folder, floors = reference.CHECKPOINTS, reference.FOLDER / "floors.toml"
+    cells = shipping.ship(options.folder, checkpoints_folder=folder, floors_path=floors)
+    print(f"{len(cells)} checkpoints in {folder}, their floors in {floors}")
 
 
 def _checkpoint(options: argparse.Namespace) -> "Checkpoint":

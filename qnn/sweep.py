@@ -66,7 +66,7 @@ def default_threads() -> int:
     return torch.get_num_threads()
 
 
-def _check(cells: Sequence[Cell], settings: Settings) -> None:
+def _check(cells: Sequence[Cell], settings: Settings, input_bits: int) -> None:
     if not cells:
         raise CellError("the set of cells is empty: name at least one, from A2W2 to A8W8")
     names = [str(cell.quantization) for cell in cells]
@@ -76,6 +76,8 @@ def _check(cells: Sequence[Cell], settings: Settings) -> None:
         raise CellError(f"cells are named twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
     if len({(cell.network, cell.dataset) for cell in cells}) > 1:
         raise CellError("the cells of a sweep share one network and one data set")
+    if input_bits not in BIT_WIDTHS:
+        raise CellError(f"input_bits is {input_bits}: it has to be from {BIT_WIDTHS[0]} to {BIT_WIDTHS[-1]}")
     if settings.validation:
         raise TrainingError("a sweep holds no validation images out: set validation to 0")
 
@@ -196,11 +198,12 @@ def sweep(
     each epoch. `compiled` None compiles the step where that is possible and warns once where not. `on_epoch` is told of
     each epoch's rows by cell, and of the cells stopped so far; `on_images` of images times cells.
 
-    Raises CellError where the set of cells is empty, names one twice, the float network, or several data sets;
-    CheckpointError where the state is damaged or of other cells, settings or images; TrainingError when no cell is
-    left with a finite loss, or a process ended early; OSError where `folder` cannot be written.
+    Raises CellError where the set of cells is empty, names one twice, the float network or several data sets, or
+    `input_bits` is not one of BIT_WIDTHS; CheckpointError where the state is damaged or of other cells, settings or
+    images; TrainingError when no cell is left with a finite loss, or a process ended early; OSError where `folder`
+    cannot be written.
     """
-    _check(cells, settings)
+    _check(cells, settings, input_bits)
     if compiled is None:
         compiled = can_compile()
         if not compiled:

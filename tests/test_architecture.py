@@ -18,7 +18,7 @@ LAYERS = [
     ["networks"],
     ["training", "export", "inference", "batched"],
     ["checkpoints", "shard"],
-    ["sweep"],
+    ["sweep", "shipping"],
     ["dataflow"],
     ["tools"],
     ["equivalence"],

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qnn import batched, checkpoints, datasets, equivalence, inference, integer, shard, training
+from qnn import batched, checkpoints, cli, datasets, equivalence, inference, integer, shard, training
 from qnn import sweep as sweep_module
 from qnn.batched import BatchedNetwork
 from qnn.cell import Cell, Quantization
@@ -534,6 +534,18 @@ def test_a_sweep_without_a_finite_cell_ends_with_an_error(images: tuple[Images, 
         run(tmp_path, images, replace(SETTINGS, learning_rate=1e38))
 
 
+def test_many_cells_share_a_line_an_epoch() -> None:
+    row = Epoch(
+        epoch=7, loss=1, train_error=0.2, test_error=0.1, validation_error=None, learning_rate=0.01, images_per_s=1000
+    )
+    rows = {f"tfc-mnist-A2W{bits}": replace(row, test_error=bits / 100) for bits in range(2, 9)}
+    assert cli._describe_all(rows) == [
+        "epoch   7  test error  2.00% (A2W2) to  8.00% (A2W8), median  5.00%  rate 0.01  7,000 network-images/s"
+    ]
+    few = dict(list(rows.items())[:2])
+    assert [line.split()[0] for line in cli._describe_all(few)] == list(few)
+
+
 def test_wrong_sets_of_cells_are_refused(images: tuple[Images, Images], tmp_path: Path) -> None:
     for cells, message in (
         ((), "empty"),
@@ -614,6 +626,7 @@ def test_the_command_trains_logs_and_saves(
         (["--cells", ","], "empty"),
         (["--dataset", "cifar"], "unknown data set 'cifar'"),
         (["--epochs", "0"], "epochs"),
+        (["--input-bits", "9"], "input_bits is 9"),
     ],
 )
 def test_bad_input_gives_one_error(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
