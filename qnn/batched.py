@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from qnn.networks import DROPOUT, WIDTHS, Network
 
-__all__ = ["BatchedNetwork", "Step", "draw_masks", "forward", "stack", "train_forward"]
+__all__ = ["BatchedNetwork", "Step", "draw_masks", "forward", "products", "stack", "train_forward"]
 
 LAYERS = len(WIDTHS) - 1
 SMALLEST_SCALE = 1e-10
@@ -106,7 +106,7 @@ def _round(x: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("qnn::products", mutates_args=())
-def _products(a: Tensor, b: Tensor) -> Tensor:
+def products(a: Tensor, b: Tensor) -> Tensor:
     """a[g] b[g]^T for each g; a [G, M, K], b [G, N, K], of any strides."""
     if a.device.type != "cpu" or a.dtype != torch.float32 or not torch.backends.mkldnn.enabled:
         return torch.bmm(a, b.transpose(1, 2))
@@ -116,7 +116,7 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([linear(x, y, None, "none", [], "") for x, y in zip(a, b, strict=True)])
 
 
-@_products.register_fake
+@products.register_fake
 def _(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[0], a.shape[1], b.shape[1])
 
@@ -145,8 +145,8 @@ class _InputLayer(torch.autograd.Function):
         scale = value.abs() / limit
         codes, slopes = _codes(x, scale, limit)
         both = torch.cat([drop(codes * scale, mask), drop(slopes, mask)], dim=1)
-        products: Tensor = _products(both, weight)
-        z, of_scale = products.chunk(2, dim=1)
+        both_products: Tensor = products(both, weight)
+        z, of_scale = both_products.chunk(2, dim=1)
         ctx.save_for_backward(both, of_scale, value, limit)
         return z
 
@@ -155,7 +155,7 @@ class _InputLayer(torch.autograd.Function):
         both, of_scale, value, limit = ctx.saved_tensors
         dropped = both[:, : gradient.shape[1]]
         of_value = (gradient * of_scale).sum(dim=(1, 2), keepdim=True) / limit * value.sign()
-        return None, None, of_value, None, _products(gradient.transpose(1, 2), dropped.transpose(1, 2))
+        return None, None, of_value, None, products(gradient.transpose(1, 2), dropped.transpose(1, 2))
 
 
 class _QuantizeActivations(torch.autograd.Function):
@@ -299,7 +299,7 @@ def forward(network: BatchedNetwork, pixels: Tensor) -> Tensor:
     x = Network.normalise(pixels.to(network.parameters.dtype)).unsqueeze(0)
     for k in range(LAYERS):
         value, limit = tensors[_activation_name(k)].view(-1, 1, 1), network.activation_limits[k]
-        z = _products(quantize_activations(x, value, limit), _quantized_weight(network, tensors, k))
+        z = products(quantize_activations(x, value, limit), _quantized_weight(network, tensors, k))
         mean, variance = (network.statistics[f"norms.{k}.running_{name}"].unsqueeze(1) for name in ("mean", "var"))
         gamma, beta = tensors[f"norms.{k}.weight"].unsqueeze(1), tensors[f"norms.{k}.bias"].unsqueeze(1)
         x = (z - mean) * torch.rsqrt(variance + EPSILON) * gamma + beta
