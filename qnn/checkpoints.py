@@ -29,7 +29,7 @@ from qnn.networks import WIDTHS, Network, build_from_parameters, read_parameters
 from qnn.parameters import LayerParameters, NetworkParameters
 from qnn.training import Settings, Trained
 
-__all__ = ["Checkpoint", "load", "save"]
+__all__ = ["Checkpoint", "load", "read_header", "save"]
 
 FORMAT = 1
 HEADER = "qnn"
@@ -160,6 +160,14 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
     if stored != _checksum(header, tensors):
         raise CheckpointError(f"{path} is corrupt: its content does not match its checksum; restore or retrain it")
     return {**header, "checksum": stored}, tensors
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, its checksum verified; no network is built.
+
+    Raises CheckpointError where the file is missing, damaged, of another project or format.
+    """
+    return _read(path)[0]
 
 
 def _check_shapes(path: Path, parameters: NetworkParameters) -> None:

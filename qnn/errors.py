@@ -5,6 +5,7 @@ QnnError
 ├── DataError            a data set that cannot be had
 │   └── ChecksumError    a file whose content is not the published one
 ├── CheckpointError      a checkpoint or training state that is corrupt, foreign or of other settings
+├── HistoryError         a table of training histories that is missing or damaged, a run that cannot enter it
 ├── ParametersError      numbers that no quantised network can have (NaN, a scale that is not positive)
 ├── TrainingError        a training that cannot go on (NaN loss, settings that contradict the state)
 ├── DataflowError        FINN refused or failed at a step
@@ -31,6 +32,7 @@ __all__ = [
     "DeadlockError",
     "DesignError",
     "EquivalenceError",
+    "HistoryError",
     "ParametersError",
     "QnnError",
     "SimulationError",
@@ -62,6 +64,10 @@ class ChecksumError(DataError):
 
 class CheckpointError(QnnError):
     """A checkpoint or training state that is corrupt, foreign or of other settings."""
+
+
+class HistoryError(QnnError):
+    """A table of training histories that is missing or damaged, or a run that cannot enter it."""
 
 
 class ParametersError(QnnError, ValueError):

@@ -87,6 +87,19 @@ def test_codes_scales_and_batch_norm_are_stored_and_loaded_bit_for_bit(
     }
 
 
+def test_a_header_is_read_without_its_network_and_only_if_the_file_is_whole(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(checkpoints, "build_from_parameters")
+    header = checkpoints.read_header(saved)
+    assert (header["dataset"], header["quantization"], header["settings"]["seed"]) == ("mnist", "A3W3", 3)
+    content = bytearray(saved.read_bytes())
+    content[-1] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(CheckpointError, match="corrupt"):
+        checkpoints.read_header(saved)
+
+
 def test_a_changed_bit_a_cut_and_other_files_are_refused(saved: Path) -> None:
     whole = saved.read_bytes()
     loads = (
