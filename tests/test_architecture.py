@@ -13,7 +13,7 @@ PACKAGE = ROOT / "qnn"
 LAYERS = [
     ["errors", "files", "versions", "preflight"],
     ["process", "cell", "parameters", "hdl", "results", "resources"],
-    ["reference", "estimate", "thresholding", "store", "edits", "report"],
+    ["reference", "estimate", "thresholding", "store", "edits", "report", "claims"],
     ["datasets", "integer"],
     ["networks"],
     ["training", "export", "inference", "batched"],
@@ -37,7 +37,8 @@ CONFINED = {
     "pooch": {"datasets"},
     "safetensors": {"checkpoints"},
     "pyosys": {"tools"},
-    "pandas": {"report", "histories"},
+    "pandas": {"report", "histories", "claims"},
+    "scipy": {"claims", "figures"},
     "filelock": {"store"},
     "pytest": set(),
     "subprocess": {"process", "preflight", "tools"},
