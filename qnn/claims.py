@@ -189,8 +189,13 @@ def _errors(
 def _sweep_errors(
     histories: pd.DataFrame, dataset: str, *, seeds: Collection[int], epochs: int = _LONG, epoch: int | None = None
 ) -> Errors:
-    """Of all 49 cells, shape (seeds, activation bits, weight bits)."""
+    """Of all 49 cells, shape (seeds, activation bits, weight bits). Raises HistoryError where two seeds are copies."""
     errors = _errors(histories, dataset, seeds=seeds, epochs=epochs, epoch=epoch)
+    if len(np.unique(errors, axis=0)) < len(errors):
+        raise HistoryError(
+            f"two of the seeds {', '.join(map(str, seeds))} of {dataset} have the same error in every cell: they are "
+            "copies of one training, and tell nothing of how seeds differ"
+        )
     return errors.reshape(len(errors), len(BIT_WIDTHS), len(BIT_WIDTHS))
 
 
@@ -253,17 +258,20 @@ def _scaled(terms: Iterable[tuple[float, float]], factor: float) -> list[tuple[f
 def _half_width(terms: Sequence[tuple[float, float]], *, tail: float = (1 - _CONFIDENCE) / 2) -> float:
     """Of the t interval that leaves `tail` on each side, with Satterthwaite's degrees of freedom."""
     variance = sum(v for v, _ in terms)
-    if not variance > 0:
-        raise HistoryError("errors do not vary at all between trainings: are they copies of one?")
+    if variance == 0:
+        return 0.0
     freedom = variance**2 / sum(v**2 / f for v, f in terms)
     return float(t.ppf(1 - tail, freedom)) * math.sqrt(variance)
 
 
-def _training_sd(noise: _Noise) -> float:
-    """Standard deviation of one network's error over seeds."""
+def _spread(noise: _Noise) -> tuple[str, ...]:
+    """The remark on how much a single network's error varies over seeds, where that is known."""
+    if noise.shared:
+        return ()
     one = np.zeros((len(BIT_WIDTHS), len(BIT_WIDTHS)))
     one[0, 0] = 1
-    return math.sqrt(sum(v for v, _ in noise.terms(one)))
+    deviation = math.sqrt(sum(v for v, _ in noise.terms(one)))
+    return (f"one network varies over seeds by a standard deviation of {deviation:.2f}",)
 
 
 def _at(activation_bits: int, weight_bits: int) -> tuple[int, int]:
@@ -319,7 +327,7 @@ def accuracy_reached(histories: pd.DataFrame, dataset: str = "fashion-mnist") ->
         remarks=(
             f"chosen: {', '.join(names)} (judged on seeds {', '.join(map(str, SEEDS[dataset]))})",
             f"{int((cells <= PAPER_ERROR_POINTS).sum())} of {cells.size} cells have a mean error of 12 or less",
-            f"one network varies over seeds by a standard deviation of {_training_sd(noise):.2f}",
+            *_spread(noise),
             f"over other images too: {_interval(estimate, _half_width([*terms, images]))}",
         ),
     )
@@ -470,7 +478,6 @@ def beyond_3_bits(histories: pd.DataFrame, dataset: str = "fashion-mnist") -> Cl
     estimate = float((errors.mean(axis=0) * contrast).sum())
     noise = _Noise.of(errors)
     half = _half_width(_scaled(noise.terms(contrast), 1 / len(errors)))
-    seen = f"one network varies over seeds by a standard deviation of {_training_sd(noise):.2f}"
     return Claim(
         name="beyond_3_bits",
         dataset=dataset,
@@ -482,10 +489,7 @@ def beyond_3_bits(histories: pd.DataFrame, dataset: str = "fashion-mnist") -> Cl
         threshold_points=IMPORTANT_POINTS[dataset],
         claims_more=False,
         n=errors.size,
-        remarks=(
-            f"A3W3 {errors.mean(axis=0)[_at(3, 3)]:.2f}",
-            *(() if noise.shared else (seen,)),
-        ),
+        remarks=(f"A3W3 {errors.mean(axis=0)[_at(3, 3)]:.2f}", *_spread(noise)),
     )
 
 
