@@ -122,8 +122,9 @@ class Claim:
 
     def __str__(self) -> str:
         side = "above" if self.claims_more else "below"
+        interval = f"{self.estimate_points:.2f} [{self.low_points:.2f}, {self.high_points:.2f}]"
         return (
-            f"{self.verdict}: {self.estimate_points:.2f} [{self.low_points:.2f}, {self.high_points:.2f}] points, "
+            f"{self.name} on {self.dataset} is {self.verdict}: {self.statistic} {interval} points, "
             f"claimed {side} {self.threshold_points:g}"
         )
 

@@ -143,7 +143,7 @@ def test_a_claim_that_is_true_false_or_on_the_threshold_is_told_so(name: str, ve
     assert claim.verdict is verdict, str(claim)
     assert claim.low_points < claim.estimate_points < claim.high_points
     assert (claim.name, claim.dataset) == (name, FASHION)
-    assert str(claim).startswith(f"{verdict}: ")
+    assert str(claim).startswith(f"{name} on {FASHION} is {verdict}: {claim.statistic} {claim.estimate_points:.2f} [")
 
 
 @pytest.mark.parametrize("verdict", Verdict, ids=str)
@@ -357,13 +357,13 @@ def _run_benchmark(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, measured: 
 def test_the_benchmark_passes_where_the_claim_is_borne_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     _run_benchmark(monkeypatch, Verdict.BORNE_OUT, benchmark.BORNE_OUT)
     for verdict in (Verdict.REFUTED, Verdict.UNDECIDED):
-        with pytest.raises(AssertionError, match=f"^{verdict}: "):
+        with pytest.raises(AssertionError, match=f"^beyond_3_bits on fashion-mnist is {verdict}: "):
             _run_benchmark(monkeypatch, verdict, benchmark.BORNE_OUT)
 
 
 def test_a_reason_that_is_not_what_is_measured_fails_past_the_xfail(monkeypatch: pytest.MonkeyPatch) -> None:
     for verdict in Verdict:
-        with pytest.raises(pytest.fail.Exception, match=f"but measured is '{verdict}: ") as caught:
+        with pytest.raises(pytest.fail.Exception, match=f"but measured is '.* is {verdict}: ") as caught:
             _run_benchmark(monkeypatch, verdict, "refuted: 9.00 [8.00, 10.00] points, claimed below 0.5")
         assert not isinstance(caught.value, AssertionError)
 
