@@ -66,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     ship.add_argument("folder", type=Path, help="of the run")
     ship.set_defaults(run=_ship)
+    report = commands.add_parser(
+        "report",
+        help="figures and tables of the accuracy study, as one page",
+        description="Draw the accuracy study from fixtures/histories: index.html, and its figures as SVG and PNG.",
+    )
+    report.add_argument("--folder", type=Path, default=Path("report"), help="to write into (%(default)s)")
+    report.add_argument(
+        "--collect", type=Path, nargs="+", default=[], metavar="RUN", help="first take in these finished runs' folders"
+    )
+    report.set_defaults(run=_report)
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint on the 10,000 test images")
     evaluate.set_defaults(run=_evaluate)
     export = commands.add_parser("export", help="write a checkpoint's network as QONNX")
@@ -214,6 +224,15 @@ def _ship(options: argparse.Namespace) -> None:
     folder, floors = reference.CHECKPOINTS, reference.FOLDER / "floors.toml"
     cells = shipping.ship(options.folder, checkpoints_folder=folder, floors_path=floors)
     print(f"{len(cells)} checkpoints in {folder}, their floors in {floors}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from qnn import histories, page
+
+    if options.collect:
+        changed = histories.collect(options.collect, folder=histories.FOLDER)
+        print(f"histories of {' and '.join(changed)} in {histories.FOLDER}")
+    print(f"wrote {page.write_report(options.folder, tables=histories.FOLDER)}")
 
 
 def _checkpoint(options: argparse.Namespace) -> "Checkpoint":

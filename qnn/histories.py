@@ -21,7 +21,7 @@ from qnn.cell import DATASETS, Quantization
 from qnn.errors import CellError, HistoryError
 from qnn.files import write_atomically
 
-__all__ = ["FOLDER", "SCHEDULES", "collect", "read", "read_trainings", "table_path"]
+__all__ = ["FOLDER", "REMEDY", "SCHEDULES", "STUDY", "collect", "read", "read_trainings", "table_path"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "histories"
 
@@ -37,7 +37,7 @@ DIGITS = {"loss": 5, "train_error": 6, "test_error": 4}
 COLUMNS = [*TRAINING, "epoch", *DIGITS]
 PROVENANCE = [*TRAINING, "trained_at", "torch", "brevitas", "python", "threads", "checksum"]
 _BITS = ("activation_bits", "weight_bits")
-_REMEDY = "train with `python -m qnn sweep`, then take the run in with `python -m qnn report --collect FOLDER`"
+REMEDY = "train with `python -m qnn sweep`, then take the run in with `python -m qnn report --collect FOLDER`"
 
 
 def table_path(dataset: str, folder: Path = FOLDER) -> Path:
@@ -52,7 +52,7 @@ def _trainings_path(dataset: str, folder: Path) -> Path:
 def _strings(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """The file's fields as they are written."""
     if not path.is_file():
-        raise HistoryError(f"there is no table {path}: {_REMEDY}")
+        raise HistoryError(f"there is no table {path}: {REMEDY}")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
