@@ -29,8 +29,8 @@ from qnn.training import Settings, isolated, tensors
 
 __all__ = ["EpochOutcome", "Job", "State", "run_epochs"]
 
-GROUP = 13
-"""Cells computed as one, at most. Fewer spend their time on calls, more no longer fit the cache."""
+GROUP = 4
+"""Cells computed as one, at most: with more, what one step touches no longer stays in a core's cache."""
 STRETCH = 20
 """Batches for which a group is trained before the next one is."""
 EVALUATION_BATCH = 100
@@ -86,36 +86,24 @@ class _Group:
     def __init__(self, networks: Sequence[Network], settings: Settings, device: torch.device) -> None:
         self.network: BatchedNetwork = batched.stack(networks, device=device)
         self.size = len(networks)
-        self.optimizer = torch.optim.Adam(
-            [self.network.parameters],
-            lr=settings.learning_rate,
-            betas=(settings.beta1, settings.beta2),
-            fused=True,
+        self.adam = batched.Adam(
+            exp_avg=torch.zeros_like(self.network.parameters),
+            exp_avg_sq=torch.zeros_like(self.network.parameters),
+            beta1=settings.beta1,
+            beta2=settings.beta2,
         )
 
-    def _moments(self) -> dict[str, Tensor]:
-        return {name: self.optimizer.state[self.network.parameters][name] for name in ("exp_avg", "exp_avg_sq")}
-
     def arrays(self) -> dict[str, Tensor]:
-        found = {**self.network.named(self.network.parameters.detach()), **self.network.statistics}
-        for kind, flat in self._moments().items():
-            found |= {f"{kind}.{name}": moment for name, moment in self.network.named(flat).items()}
+        """Views of all that training changes, [size, ...], by the names of State."""
+        found = {**self.network.named(self.network.parameters), **self.network.statistics}
+        for kind in ("exp_avg", "exp_avg_sq"):
+            moments = self.network.named(getattr(self.adam, kind))
+            found |= {f"{kind}.{name}": moment for name, moment in moments.items()}
         return found
-
-    def restore(self, arrays: Mapping[str, NDArray[np.float32]], steps: int) -> None:
-        """Take over `arrays`, [size, ...] each."""
-        parameters = self.network.parameters
-        self.optimizer.state[parameters] = {
-            "step": torch.tensor(float(steps), device=parameters.device if parameters.is_cuda else None),
-            "exp_avg": torch.zeros_like(parameters.detach()),
-            "exp_avg_sq": torch.zeros_like(parameters.detach()),
-        }
-        for name, tensor in self.arrays().items():
-            tensor.copy_(torch.from_numpy(arrays[name]))
 
     def finite(self) -> Tensor:
         """[size]: whether all parameters of a cell are finite."""
-        named = self.network.named(self.network.parameters.detach())
+        named = self.network.named(self.network.parameters)
         return torch.stack([tensor.isfinite().reshape(self.size, -1).all(1) for tensor in named.values()]).all(0)
 
 
@@ -143,20 +131,17 @@ class _Shard:
         self.steps = 0
         if job.start is not None:
             self._restore(job.start)
-        self._step = (
-            torch.compile(batched.train_forward, dynamic=False, fullgraph=True)
-            if job.compiled
-            else batched.train_forward
-        )
-        self._forward = (
-            torch.compile(batched.forward, dynamic=False, fullgraph=True) if job.compiled else batched.forward
-        )
+        self._step, self._forward = batched.train_step, batched.forward
+        if job.compiled:
+            self._step = torch.compile(self._step, dynamic=False, fullgraph=True)
+            self._forward = torch.compile(self._forward, dynamic=False, fullgraph=True)
 
     def _restore(self, state: State) -> None:
         first = 0
         for group in self.groups:
             part = slice(first, first + group.size)
-            group.restore({name: array[part] for name, array in state.arrays.items()}, state.steps)
+            for name, tensor in group.arrays().items():
+                tensor.copy_(torch.from_numpy(state.arrays[name])[part])
             first += group.size
         self.steps = state.steps
         self.order.set_state(torch.from_numpy(state.order))
@@ -174,25 +159,22 @@ class _Shard:
     def _train(self, group: _Group, batches: Sequence[tuple[Tensor, Tensor, list[Tensor]]]) -> Tensor:
         """A stretch of batches; sums of losses and of wrong images, [2, size]."""
         sums = torch.zeros(2, group.size, device=self.device)
-        parameters = group.network.parameters
-        for pixels, labels, masks in batches:
-            step = self._step(group.network, pixels, labels, masks)
-            # Cells share no parameter: the sum's gradient is each cell's own.
-            (parameters.grad,) = torch.autograd.grad(step.losses.sum(), parameters)
-            group.optimizer.step()
-            sums += torch.stack([step.losses.detach(), step.wrong.to(sums.dtype)])
+        learning_rate = self.settings.learning_rate_in(self.epochs_done + 1)
+        for number, (pixels, labels, masks) in enumerate(batches, start=self.steps + 1):
+            rates = group.adam.rates(learning_rate, number)
+            step = self._step(group.network, group.adam, rates, pixels, labels, masks)
+            sums += torch.stack([step.losses, step.wrong.to(sums.dtype)])
         return sums
 
     def _test_errors(self) -> NDArray[np.float64]:
         wrong = []
-        with torch.no_grad():
-            for group in self.groups:
-                count = torch.zeros(group.size, dtype=torch.int64, device=self.device)
-                for start in range(0, len(self.test_labels), EVALUATION_BATCH):
-                    batch = slice(start, start + EVALUATION_BATCH)
-                    logits = self._forward(group.network, self.test_pixels[batch])
-                    count += (logits.argmax(2) != self.test_labels[batch]).sum(1)
-                wrong += count.tolist()
+        for group in self.groups:
+            count = torch.zeros(group.size, dtype=torch.int64, device=self.device)
+            for start in range(0, len(self.test_labels), EVALUATION_BATCH):
+                batch = slice(start, start + EVALUATION_BATCH)
+                logits = self._forward(group.network, self.test_pixels[batch])
+                count += (logits.argmax(2) != self.test_labels[batch]).sum(1)
+            wrong += count.tolist()
         return np.array(wrong) / len(self.test_labels)
 
     def _batches(self, chosen: Tensor) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
@@ -203,8 +185,6 @@ class _Shard:
     def epoch(self) -> Iterator[int | EpochOutcome]:
         """Images times cells as they are trained, and at last the outcome."""
         size, start_s = self.settings.batch_size, time.monotonic()
-        for group in self.groups:
-            group.optimizer.param_groups[0]["lr"] = self.settings.learning_rate_in(self.epochs_done + 1)
         order = torch.randperm(len(self.labels), generator=self.order)
         count = len(order) // size
         cells = sum(group.size for group in self.groups)
@@ -241,7 +221,7 @@ def _serve(connection: Connection, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     torch.set_num_threads(1)
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():
             shard = _Shard(job)
             while connection.recv():
                 for message in shard.epoch():
@@ -301,7 +281,7 @@ def run_epochs(job: Job, *, processes: int) -> Iterator[Callable[[Callable[[int]
     """
     count = min(processes, len(job.quantizations))
     if count == 1 or torch.cuda.is_available():
-        with isolated(1), _quiet():
+        with isolated(1), _quiet(), torch.no_grad():
             shard = _Shard(job)
 
             def here(on_images: Callable[[int], None]) -> EpochOutcome:
