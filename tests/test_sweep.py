@@ -335,7 +335,8 @@ def test_the_compiled_step_is_the_same_mathematics(monkeypatch: pytest.MonkeyPat
 
 def run(folder: Path, images: tuple[Images, Images], settings: Settings = SETTINGS, **options: Any) -> Sweep:
     cells = options.pop("cells", FEW)
-    return sweep(cells, settings, train=images[0], test=images[1], folder=folder, compiled=False, **options)
+    options = {"compiled": False, **options}
+    return sweep(cells, settings, train=images[0], test=images[1], folder=folder, **options)
 
 
 def results(log: tuple[Epoch, ...]) -> list[dict[str, object]]:
@@ -433,6 +434,26 @@ class Interrupted(Exception):
     pass
 
 
+def interrupted_after_an_epoch(
+    folder: Path, images: tuple[Images, Images], settings: Settings, **options: Any
+) -> Sweep:
+    def interrupt(count: int) -> None:
+        if list(folder.glob("*.state")):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(folder, images, settings, on_images=interrupt, **options)
+    assert saved(folder)["epochs done"] == 1
+    return run(folder, images, settings, **options)
+
+
+def assert_bit_equal(one: Sweep, other: Sweep) -> None:
+    for a, b in zip(one.trained, other.trained, strict=True):
+        assert results(a.log) == results(b.log)
+        for mine, theirs in zip(a.network.state_dict().values(), b.network.state_dict().values(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
 @pytest.mark.parametrize("calls", [0, 1, 2], ids=["in epoch 1", "in epoch 2", "in epoch 3"])
 def test_an_interrupted_sweep_ends_bit_equal(
     whole: tuple[Sweep, Path], images: tuple[Images, Images], tmp_path: Path, calls: int
@@ -449,11 +470,7 @@ def test_an_interrupted_sweep_ends_bit_equal(
         run(tmp_path, images, on_images=interrupt)
     assert len(list(tmp_path.glob("*.state"))) == (calls > 0)
     torch.rand(3)
-    again = run(tmp_path, images)
-    for one, other in zip(again.trained, whole[0].trained, strict=True):
-        assert results(one.log) == results(other.log)
-        for a, b in zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True):
-            assert torch.equal(a, b)
+    assert_bit_equal(run(tmp_path, images), whole[0])
 
 
 def test_in_processes_each_cell_trains_as_in_one_and_goes_on_bit_equal(
@@ -465,17 +482,17 @@ def test_in_processes_each_cell_trains_as_in_one_and_goes_on_bit_equal(
     for one, other in zip(found.trained, whole[0].trained, strict=True):
         assert one.log[0].loss == pytest.approx(other.log[0].loss, rel=0.02)
 
-    def interrupt(count: int) -> None:
-        if (tmp_path / "parts" / "sweep-tfc-fashion_mnist.state").exists():
-            raise Interrupted
+    again = interrupted_after_an_epoch(tmp_path / "parts", images, several)
+    assert_bit_equal(again, found)
 
-    with pytest.raises(Interrupted):
-        run(tmp_path / "parts", images, several, on_images=interrupt)
-    again = run(tmp_path / "parts", images, several)
-    for one, other in zip(again.trained, found.trained, strict=True):
-        assert results(one.log) == results(other.log)
-        for a, b in zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True):
-            assert torch.equal(a, b)
+
+@pytest.mark.skipif(not sweep_module.can_compile(), reason="no g++ or no Python headers")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile about itself
+def test_a_compiled_sweep_goes_on_bit_equal(images: tuple[Images, Images], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=2)
+    found = run(tmp_path / "whole", images, settings, cells=FEW[:2], compiled=True)
+    again = interrupted_after_an_epoch(tmp_path / "parts", images, settings, cells=FEW[:2], compiled=True)
+    assert_bit_equal(again, found)
 
 
 def test_a_process_that_is_killed_ends_the_sweep_with_an_error_and_the_rest_goes_on_from_there(
