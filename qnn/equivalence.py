@@ -6,13 +6,14 @@ only as ``qnn.thresholding`` allows; a model below FINN's graph may not differ a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qnn.errors import EquivalenceError
-from qnn.integer import GoldenNetwork, LayerTrace, channel_signs, logits
+from qnn.integer import GoldenNetwork, LayerTrace, accumulator_scales, channel_signs, logits
 from qnn.thresholding import CodeComparison, ThresholdComparison, Verdict, compare_codes, compare_thresholds
 from qnn.tools.finn import HardwareModel
 
@@ -20,39 +21,82 @@ __all__ = [
     "CodesComparison",
     "ImagesThatDiffer",
     "ModelComparison",
+    "SumsComparison",
     "codes_of",
     "compare_forward_pass",
     "compare_layers",
     "compare_models",
     "images_that_differ",
     "logit_bound",
+    "products_of",
     "require_equal",
+    "sum_bounds",
 ]
 
 Codes = Sequence[NDArray[np.int16]]
 """[images, channels] of every activation, the input quantiser's first."""
+Products = Sequence[NDArray[np.float32]]
+"""[images, outputs] of every layer: the matrix product as float32 summed it up, before batch norm."""
+
+_UNIT_ROUNDOFF = 2.0**-24
 
 
 def codes_of(executed: Mapping[str, NDArray[Any]]) -> list[NDArray[np.int16]]:
-    """The activations' codes out of what ``Pipeline.trace`` gives."""
-    return [executed[f"codes_{k}"] for k in range(sum(name.startswith("codes_") for name in executed))]
+    """The activations' codes out of what ``Pipeline.qonnx_run`` gives."""
+    return _numbered("codes", executed)
+
+
+def products_of(executed: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """The layers' matrix products out of the same."""
+    return _numbered("products", executed)
+
+
+def _numbered(name: str, executed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    return [executed[f"{name}_{k}"] for k in range(sum(key.startswith(f"{name}_") for key in executed))]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SumsComparison:
+    """float32 sums of one layer against the exact accumulators, in accumulator steps; arrays [images, outputs]."""
+
+    sums: NDArray[np.float64]
+    accumulators: NDArray[np.int64]
+    bounds: NDArray[np.float64]
+    """See `sum_bounds`."""
+
+    @property
+    def largest_error(self) -> float:
+        """How far any sum is from its accumulator."""
+        return float(np.abs(self.sums - self.accumulators).max(initial=0.0))
+
+    def require_explained(self, name: str) -> None:
+        """Raise EquivalenceError, naming image and channel, where a sum is further off than any order of sums is."""
+        # What is not a number is not within the bound.
+        wrong = np.argwhere(~(np.abs(self.sums - self.accumulators) <= self.bounds))
+        if len(wrong):
+            image, channel = map(int, wrong[0])
+            raise EquivalenceError(
+                f"{name}: {len(wrong)} of {self.sums.size} sums are further from the exact accumulator than a sum in "
+                f"float32 can be; first image {image}, channel {channel}: {self.sums[image, channel]:.9g} instead of "
+                f"{self.accumulators[image, channel]}, give or take {self.bounds[image, channel]:.3g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodesComparison:
-    """Another model's codes against the exact ones, activation by activation."""
+    """Another model's codes, and what else it tells, against what is exact on the inputs that each layer had."""
 
     activations: tuple[CodeComparison, ...]
+    """Of the images in which the activation has any code that is not the exact one."""
+    compared: int
+    """How many codes were compared."""
     equal_images: NDArray[np.bool_]
     """[images]: whether every code that was compared is the exact one."""
+    sums: tuple[SumsComparison, ...]
+    """Of every layer, where the other model tells its products."""
 
     def _count(self, verdict: Verdict) -> int:
         return sum(activation.count(verdict) for activation in self.activations)
-
-    @property
-    def compared(self) -> int:
-        """How many codes were compared."""
-        return sum(activation.verdicts.size for activation in self.activations)
 
     @property
     def float32(self) -> int:
@@ -64,49 +108,124 @@ class CodesComparison:
         """Codes that differ on an accumulator that lies on a boundary exactly."""
         return self._count(Verdict.TIE)
 
+    @property
+    def largest_sum_error(self) -> float | None:
+        """How far any float32 sum is from its accumulator, in accumulator steps; None where sums are not told."""
+        return max((layer.largest_error for layer in self.sums), default=None)
+
     def require_explained(self, name: str) -> None:
-        """Raise EquivalenceError, naming activation, channel and accumulator, where a code has no explanation."""
-        for k, activation in enumerate(self.activations):
+        """Raise EquivalenceError, naming layer, channel and accumulator, where a code or sum has no explanation.
+
+        In the order of the network, since all that follows a fault may come from it.
+        """
+        for k, (activation, layer) in enumerate(zip_longest(self.activations, self.sums)):
             activation.require_explained(f"{name}, activation {k}")
-
-
-def _compare_activation(
-    golden: GoldenNetwork, k: int, accumulators: NDArray[Any], codes: NDArray[np.int16]
-) -> CodeComparison:
-    """Activation k on [images, channels]; the input quantiser is one channel, which every pixel goes through."""
-    shape = (-1, len(golden.exact[k].thresholds))
-    return compare_codes(golden.exact[k], accumulators.reshape(shape), codes.reshape(shape))
-
-
-def _accumulators(trace: LayerTrace, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-    return pixels if trace.accumulators is None else trace.accumulators
+            if layer is not None:
+                layer.require_explained(f"{name}, layer {k}")
 
 
 def compare_layers(
-    golden: GoldenNetwork, trace: Sequence[LayerTrace], codes: Codes, pixels: NDArray[np.uint8]
+    golden: GoldenNetwork,
+    trace: Sequence[LayerTrace],
+    codes: Codes,
+    pixels: NDArray[np.uint8],
+    products: Products | None = None,
 ) -> CodesComparison:
-    """Codes of layers that were each fed with the golden codes of the layer before: all of them are compared."""
-    activations, equal = [], np.ones(len(pixels), dtype=np.bool_)
-    for k, given in enumerate(codes):
-        activations.append(_compare_activation(golden, k, _accumulators(trace[k], pixels), given))
-        equal &= (given == trace[k].codes).all(axis=1)
-    return CodesComparison(activations=tuple(activations), equal_images=equal)
+    """Codes, and products, of layers that were each fed with the golden codes of the layer before, as in `trace`."""
+    return _compare(golden, trace, [layer.codes for layer in trace if layer.codes is not None], codes, pixels, products)
 
 
 def compare_forward_pass(
-    golden: GoldenNetwork, trace: Sequence[LayerTrace], codes: Codes, pixels: NDArray[np.uint8]
+    golden: GoldenNetwork,
+    trace: Sequence[LayerTrace],
+    codes: Codes,
+    pixels: NDArray[np.uint8],
+    products: Products | None = None,
 ) -> CodesComparison:
-    """Codes of one forward pass: an image is compared up to the first activation in which it differs.
+    """Codes, and products, of one forward pass: each layer is judged by the codes that the pass itself fed it with.
 
-    Up to there both models saw the same integers, so a difference is that activation's own; behind it they no
-    longer compute the same thing.
+    So a difference is that layer's own, and all layers of all images are compared, those behind a difference too.
+    `trace` is the golden model's on `pixels`.
     """
+    return _compare(golden, _fed_with(golden, trace, codes), codes, codes, pixels, products)
+
+
+def _fed_with(golden: GoldenNetwork, trace: Sequence[LayerTrace], codes: Codes) -> list[LayerTrace]:
+    """What each layer gives, exactly, on another model's `codes`: new only where these are not the golden ones."""
+    fed = [trace[0]]
+    for k, (inputs, own, layer) in enumerate(zip(codes, trace[1:], golden.layers[1:], strict=True), start=1):
+        assert own.accumulators is not None
+        other = (inputs != trace[k - 1].codes).any(axis=1)
+        accumulators, outputs = own.accumulators.copy(), None
+        accumulators[other] = golden.accumulators(k, inputs[other])
+        if own.codes is not None:
+            outputs = own.codes.copy()
+            outputs[other] = layer.codes(accumulators[other])
+        fed.append(LayerTrace(accumulators=accumulators, codes=outputs))
+    return fed
+
+
+def _compare(
+    golden: GoldenNetwork,
+    expected: Sequence[LayerTrace],
+    inputs: Codes,
+    codes: Codes,
+    pixels: NDArray[np.uint8],
+    products: Products | None,
+) -> CodesComparison:
+    """`codes` against those of `expected`, which is what the layers give on `inputs`, exactly."""
+    sums = _compare_sums(golden, expected, inputs, products) if products is not None else ()
     activations, equal = [], np.ones(len(pixels), dtype=np.bool_)
     for k, given in enumerate(codes):
-        accumulators = _accumulators(trace[k], pixels)
-        activations.append(_compare_activation(golden, k, accumulators[equal], given[equal]))
-        equal &= (given == trace[k].codes).all(axis=1)
-    return CodesComparison(activations=tuple(activations), equal_images=equal)
+        accumulators = pixels if k == 0 else expected[k].accumulators
+        assert accumulators is not None
+        differs = (given != expected[k].codes).any(axis=1)
+        real = sums[k - 1].sums[differs] if sums and k > 0 else None
+        activations.append(_compare_activation(golden, k, accumulators[differs], given[differs], real))
+        equal &= ~differs
+    return CodesComparison(
+        activations=tuple(activations), compared=sum(given.size for given in codes), equal_images=equal, sums=sums
+    )
+
+
+def _compare_activation(
+    golden: GoldenNetwork,
+    k: int,
+    accumulators: NDArray[Any],
+    codes: NDArray[np.int16],
+    sums: NDArray[np.float64] | None,
+) -> CodeComparison:
+    """Activation k on [images, channels]; the input quantiser is one channel, which every pixel goes through."""
+    shape = (-1, len(golden.exact[k].thresholds))
+    return compare_codes(golden.exact[k], accumulators.reshape(shape), codes.reshape(shape), sums)
+
+
+def _compare_sums(
+    golden: GoldenNetwork, expected: Sequence[LayerTrace], inputs: Codes, products: Products
+) -> tuple[SumsComparison, ...]:
+    scales = accumulator_scales(golden.parameters)
+    compared = []
+    for k, (fed, product, scale) in enumerate(zip(inputs, products, scales, strict=True), start=1):
+        signs = golden.exact[k].signs if k < len(golden.exact) else 1  # the last layer's weights are not flipped
+        accumulators = expected[k].accumulators
+        assert accumulators is not None
+        sums = product / (scale * signs)
+        compared.append(SumsComparison(sums=sums, accumulators=accumulators, bounds=sum_bounds(golden, k, fed)))
+    return tuple(compared)
+
+
+def sum_bounds(golden: GoldenNetwork, k: int, codes: NDArray[np.int16]) -> NDArray[np.float64]:
+    """How many steps float32 sums of layer k (from 1) on `codes` [images, inputs] may be from the accumulators.
+
+    Each weight and each input is a code times a scale, rounded once; a sum of n products in any order is off by at most
+    gamma(n) times the sum of magnitudes, gamma(n) = n u / (1 - n u), u = 2^-24 (Higham, "Accuracy and Stability of
+    Numerical Algorithms", 3.1). So, with one more u for the division by the scale, which is done in float64:
+
+        |sum - accumulator| <= gamma(n + 3) sum |weight code| |input code|
+    """
+    error = (codes.shape[1] + 3) * _UNIT_ROUNDOFF
+    bounds: NDArray[np.float64] = error / (1 - error) * golden.magnitudes(k, codes)
+    return bounds
 
 
 def logit_bound(golden: GoldenNetwork) -> NDArray[np.float64]:

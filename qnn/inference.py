@@ -1,32 +1,63 @@
-"""The trained Brevitas network run on images: its logits, and each of its layers on given codes."""
+"""The trained Brevitas network run on images: its logits, and the codes and matrix products on the way to them."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from qnn.integer import LayerTrace
+from qnn.integer import ForwardPass, LayerTrace
 from qnn.networks import Network
 
 __all__ = ["layer_codes", "run"]
 
 _CHUNK_IMAGES = 1000
+"""A chunk's tensors stay in the processor's cache; smaller ones cost more in Brevitas' Python."""
+
+
+@contextmanager
+def _outputs(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """What the modules give from now on, in the order in which they do."""
+    seen: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: object, output: Tensor) -> None:
+        seen.append(output)
+
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(module.register_forward_hook(note))
+        yield seen
+
+
+def _codes(activation: Any, outputs: Tensor) -> NDArray[np.int16]:
+    """The integer codes behind a quantised activation's outputs: every output is a code times the scale."""
+    codes: NDArray[np.int16] = (outputs / activation.act_quant.scale()).round_().to(torch.int16).numpy()
+    return codes
 
 
 @torch.no_grad()
-def run(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits float32 [images, classes] for pixels uint8 [images, inputs]."""
-    chunks = (pixels[start : start + _CHUNK_IMAGES] for start in range(0, len(pixels), _CHUNK_IMAGES))
-    logits: NDArray[np.float32] = torch.cat([network(torch.tensor(chunk).float()) for chunk in chunks]).numpy()
-    return logits
+def run(network: Network, pixels: NDArray[np.uint8]) -> ForwardPass:
+    """One forward pass of a quantised network in eval mode, for pixels [images, inputs]; nothing is computed twice."""
+    starts = range(0, max(len(pixels), 1), _CHUNK_IMAGES)
+    chunks = [_run(network, torch.tensor(pixels[start : start + _CHUNK_IMAGES])) for start in starts]
+    return ForwardPass(
+        logits=np.concatenate([chunk.logits for chunk in chunks]),
+        codes=tuple(np.concatenate(parts) for parts in zip(*(chunk.codes for chunk in chunks), strict=True)),
+        products=tuple(np.concatenate(parts) for parts in zip(*(chunk.products for chunk in chunks), strict=True)),
+    )
 
 
-def _codes(activation: Any, values: Tensor) -> NDArray[np.int16]:
-    """The integer codes behind a quantised activation's outputs: every output is a code times the scale."""
-    codes: NDArray[np.int16] = (activation(values) / activation.act_quant.scale()).round().to(torch.int16).numpy()
-    return codes
+def _run(network: Network, pixels: Tensor) -> ForwardPass:
+    with _outputs(network.activations) as activated, _outputs(network.linears) as summed:
+        logits = network(pixels.float())
+    return ForwardPass(
+        logits=logits.numpy(),
+        codes=tuple(_codes(*pair) for pair in zip(network.activations, activated, strict=True)),
+        products=tuple(outputs.numpy() for outputs in summed),
+    )
 
 
 @torch.no_grad()
@@ -36,9 +67,9 @@ def layer_codes(network: Network, pixels: NDArray[np.uint8], golden: tuple[Layer
     So a difference in one layer is that layer's own. The first entry is the input quantiser's, of the pixels.
     """
     activations: list[Any] = list(network.activations)
-    codes = [_codes(activations[0], network.normalise(torch.tensor(pixels).float()))]
+    codes = [_codes(activations[0], activations[0](network.normalise(torch.tensor(pixels).float())))]
     layers = zip(activations, network.linears, network.norms, activations[1:], strict=False)
     for trace, (before, linear, norm, behind) in zip(golden, layers, strict=False):
         inputs = torch.tensor(trace.codes, dtype=torch.float32) * before.act_quant.scale()
-        codes.append(_codes(behind, norm(linear(inputs))))
+        codes.append(_codes(behind, behind(norm(linear(inputs)))))
     return codes

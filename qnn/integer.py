@@ -8,13 +8,15 @@ Below FINN's graph everything equals the hardware model; `channel_signs` lines t
     layer         acc = weights @ codes of the layer before; codes = lowest + number of thresholds not above acc
     last layer    acc alone; `logits` applies its batch norm in float64, as the host does
 
-Products are computed by a float64 matrix product, which is exact while every partial sum is below 2^53: checked
-when a network is built, from sum |weight| * max |code|.
+Products are computed by a floating-point matrix product, which is exact in whatever order it sums while every partial
+sum is a whole number that the type holds: up to 2^24 in float32, else up to 2^53 in float64. That is decided for each
+layer, and checked when a network is built, from sum |weight| * max |code|.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +26,12 @@ from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, LayerParameters, NetworkPa
 from qnn.thresholding import Activation, ExactThresholds, code_range, count_thresholds, exact_thresholds
 
 __all__ = [
+    "ForwardPass",
     "GoldenNetwork",
     "IntegerLayer",
     "IntegerNetwork",
     "LayerTrace",
+    "accumulator_scales",
     "channel_signs",
     "golden",
     "input_activation",
@@ -36,6 +40,7 @@ __all__ = [
 ]
 
 _EXACT_LIMIT = 2**53
+_EXACT_LIMIT_FLOAT32 = 2**24
 _CHUNK_IMAGES = 1000
 _PIXELS = np.arange(256)
 
@@ -103,6 +108,18 @@ class LayerTrace:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ForwardPass:
+    """What another model of a network, one that computes in float32, made of some images."""
+
+    logits: NDArray[np.float32]
+    """[images, classes]"""
+    codes: tuple[NDArray[np.int16], ...]
+    """[images, channels] of every activation, the input quantiser's first."""
+    products: tuple[NDArray[np.float32], ...]
+    """[images, outputs] of every layer: the matrix product as the model summed it up, before batch norm."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class IntegerNetwork:
     """A chain of layers: the input layer (thresholds on pixels), then layers with weights."""
 
@@ -120,7 +137,7 @@ class IntegerNetwork:
                 raise ParametersError(
                     f"layer {index} takes {layer.weights.shape[1]} inputs, the one before gives {len(before.weights)}"
                 )
-            largest = int(np.abs(layer.weights).sum(axis=1).max()) * max(abs(before.lowest), abs(before.highest))
+            largest = self._largest(index)
             if largest >= _EXACT_LIMIT:
                 raise ParametersError(f"accumulators of layer {index} may reach {largest}: float64 is exact below 2^53")
 
@@ -131,9 +148,32 @@ class IntegerNetwork:
         assert weights is not None
         return int(weights.shape[1])
 
+    def _largest(self, k: int) -> int:
+        """What no partial sum of layer k is above."""
+        before, weights = self.layers[k - 1], self.layers[k].weights
+        assert weights is not None
+        return int(np.abs(weights).sum(axis=1).max()) * max(abs(before.lowest), abs(before.highest))
+
     @cached_property
-    def _float_weights(self) -> tuple[NDArray[np.float64], ...]:
-        return tuple(layer.weights.T.astype(np.float64) for layer in self.layers[1:] if layer.weights is not None)
+    def _float_weights(self) -> tuple[NDArray[Any], ...]:
+        """Transposed weights of layer k at k - 1, in a type in which its products are exact."""
+        weights = []
+        for k, layer in enumerate(self.layers[1:], start=1):
+            dtype = np.float32 if self._largest(k) <= _EXACT_LIMIT_FLOAT32 else np.float64
+            weights.append(np.asarray(layer.weights).T.astype(dtype))
+        return tuple(weights)
+
+    def accumulators(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
+        """Accumulators [images, outputs] of layer k (from 1) on codes [images, inputs] of the activation before it."""
+        weights = self._float_weights[k - 1]
+        accumulators: NDArray[np.int64] = (codes.astype(weights.dtype) @ weights).astype(np.int64)
+        return accumulators
+
+    def magnitudes(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
+        """What the same accumulators would be if all weights and codes were positive: sum |weight| |code|."""
+        weights = np.abs(self._float_weights[k - 1])
+        magnitudes: NDArray[np.int64] = (np.abs(codes).astype(weights.dtype) @ weights).astype(np.int64)
+        return magnitudes
 
     @cached_property
     def _pixel_codes(self) -> NDArray[np.int16]:
@@ -149,10 +189,10 @@ class IntegerNetwork:
                 f"pixels have to be uint8 [images, {self.inputs}], not {pixels.dtype} {list(pixels.shape)}"
             )
         table = self._pixel_codes
-        codes = table[pixels, 0] if table.shape[1] == 1 else table[pixels, np.arange(table.shape[1])]
+        codes = table[:, 0][pixels] if table.shape[1] == 1 else table[pixels, np.arange(table.shape[1])]
         traces = [LayerTrace(accumulators=None, codes=codes)]
-        for layer, weights in zip(self.layers[1:], self._float_weights, strict=True):
-            accumulators = (codes.astype(np.float64) @ weights).astype(np.int64)
+        for k, layer in enumerate(self.layers[1:], start=1):
+            accumulators = self.accumulators(k, codes)
             if layer.thresholds is None:
                 traces.append(LayerTrace(accumulators=accumulators, codes=None))
             else:
@@ -220,6 +260,11 @@ def _accumulator_scale(layer: LayerParameters, input_scale: np.float32) -> NDArr
     return layer.weight_scales.astype(np.float64) * float(input_scale)
 
 
+def accumulator_scales(parameters: NetworkParameters) -> tuple[NDArray[np.float64], ...]:
+    """Value of one accumulator step [outputs] of every layer with weights."""
+    return tuple(_accumulator_scale(layer, input_scale) for layer, input_scale in _input_scales(parameters))
+
+
 def _input_scales(parameters: NetworkParameters) -> Iterator[tuple[LayerParameters, np.float32]]:
     """Each layer with the step of the codes that it takes."""
     scale = parameters.input_scale
@@ -260,9 +305,9 @@ def logits(parameters: NetworkParameters, accumulators: NDArray[np.int64]) -> ND
     `accumulators` are those of the trained weights, before any sign flip. Top-1 is ``logits(...).argmax(axis=1)``,
     which takes the first of equals.
     """
-    layer, input_scale = list(_input_scales(parameters))[-1]
+    layer, scale = parameters.layers[-1], accumulator_scales(parameters)[-1]
     sigma = np.sqrt(layer.variance.astype(np.float64) + float(np.float32(layer.epsilon)))
-    centred = accumulators * _accumulator_scale(layer, input_scale) - layer.mean.astype(np.float64)
+    centred = accumulators * scale - layer.mean.astype(np.float64)
     return layer.gamma.astype(np.float64) * centred / sigma + layer.beta.astype(np.float64)
 
 

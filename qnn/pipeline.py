@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from qnn import datasets, edits, integer, reference
 from qnn.cell import PART, Cell
 from qnn.errors import CellError, CheckpointError
 from qnn.hdl import HardwareDesign
-from qnn.integer import GoldenNetwork
+from qnn.integer import ForwardPass, GoldenNetwork
 from qnn.parameters import NetworkParameters
 from qnn.resources import Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
@@ -32,7 +33,7 @@ from qnn.versions import tool_versions
 if TYPE_CHECKING:
     from qnn.networks import Network
 
-__all__ = ["BrevitasRun", "DeviceRun", "NodeSynthesis", "Pipeline", "images_to_simulate"]
+__all__ = ["DeviceRun", "NodeSynthesis", "Pipeline", "images_to_simulate"]
 
 CLOCK_PERIOD_NS = 10.0
 """100 MHz, as in the study."""
@@ -52,19 +53,17 @@ def images_to_simulate(interval_cycles: int) -> int:
     return BATCH_IMAGES if interval_cycles * BATCH_IMAGES <= SIMULATION_LIMIT_CYCLES else PARTIAL_IMAGES
 
 
+@cache
+def _test_images(dataset: str) -> datasets.Images:
+    """Read once in a process: 10 MB, which nothing may change."""
+    images = datasets.load(dataset, "test")
+    images.pixels.flags.writeable = images.labels.flags.writeable = False
+    return images
+
+
 def _versions(*tools: str) -> dict[str, str]:
     known = tool_versions()
     return {tool: known[tool] for tool in tools}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class BrevitasRun:
-    """What the Brevitas network gave on the test set."""
-
-    logits: NDArray[np.float32]
-    """[images, classes], of the network's own forward pass."""
-    codes: tuple[NDArray[np.int16], ...]
-    """[images, channels] of every activation, each layer fed with the golden codes of the layer before."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,14 +154,7 @@ class Pipeline:
 
     def images(self, cell: Cell) -> datasets.Images:
         """The test set."""
-        return datasets.load(cell.dataset, "test")
-
-    def _trained_key(self, cell: Cell, *modules: str) -> dict[str, Any]:
-        return {
-            "checkpoint": digest_of_files(self.checkpoint(cell)),
-            "source": digest_of_files(*(_SOURCE / f"{module}.py" for module in modules)),
-            "versions": _versions("torch", "brevitas"),
-        }
+        return _test_images(cell.dataset)
 
     def qonnx(self, cell: Cell) -> Path:
         """The trained network as a QONNX file."""
@@ -172,28 +164,22 @@ class Pipeline:
 
             export.export(self.network(cell), folder / "model.onnx")
 
-        key = digest_of([self._trained_key(cell, "networks", "export"), _versions("qonnx")])
-        return self.store.get_or_build("qonnx", key, build) / "model.onnx"
+        key = {
+            "checkpoint": digest_of_files(self.checkpoint(cell)),
+            "source": digest_of_files(_SOURCE / "networks.py", _SOURCE / "export.py"),
+            "versions": _versions("torch", "brevitas", "qonnx"),
+        }
+        return self.store.get_or_build("qonnx", digest_of(key), build) / "model.onnx"
 
     def golden(self, cell: Cell) -> GoldenNetwork:
         """The integer network that the trained parameters stand for, with exact thresholds."""
         return integer.golden(self.parameters(cell))
 
-    def brevitas(self, cell: Cell) -> BrevitasRun:
-        """The Brevitas network run on the whole test set."""
+    def brevitas(self, cell: Cell) -> ForwardPass:
+        """The Brevitas network run on the whole test set: done anew each time, since that is faster than keeping it."""
+        from qnn import inference
 
-        def build(folder: Path) -> None:
-            from qnn import inference
-
-            network, pixels = self.network(cell), self.images(cell).pixels
-            codes = inference.layer_codes(network, pixels, self.golden(cell).trace(pixels))
-            np.savez(folder / "run.npz", *codes, logits=inference.run(network, pixels))
-
-        sources = ("networks", "inference", "integer", "thresholding", "datasets")
-        folder = self.store.get_or_build("brevitas", digest_of(self._trained_key(cell, *sources)), build)
-        with np.load(folder / "run.npz") as arrays:
-            codes = tuple(arrays[name] for name in sorted(set(arrays) - {"logits"}))
-            return BrevitasRun(logits=arrays["logits"], codes=codes)
+        return inference.run(self.network(cell), self.images(cell).pixels)
 
     def _dataflow(self, cell: Cell) -> Path:
         if cell.folding is None:

@@ -14,6 +14,7 @@ __all__ = [
     "CHECKPOINTS",
     "FOLDER",
     "accuracy_floor_percent",
+    "paper_accuracy_percent",
     "paper_throughput_images_per_s",
     "part",
     "shipped_cells",
@@ -55,6 +56,13 @@ def accuracy_floor_percent(cell: Cell) -> float:
         return float(floors[str(cell.quantization)])
     except KeyError:
         raise CellError(f"no accuracy floor for {cell.trained}: add it to {FOLDER / 'floors.toml'}") from None
+
+
+def paper_accuracy_percent(cell: Cell) -> float | None:
+    """What the paper's best networks reached, in per cent of the test set; None for MNIST, of which it says nothing."""
+    if cell.dataset != "fashion-mnist":
+        return None
+    return 100 * float(_table("paper.toml")["paper"]["claims"]["accuracy_reached"])
 
 
 def shipped_checkpoint(cell: Cell, folder: Path = CHECKPOINTS) -> Path:

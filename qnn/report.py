@@ -1,12 +1,14 @@
 """Result rows as the table that a person reads at the end of a session."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from qnn.cell import Quantization
 from qnn.results import Evidence, Metric, Row, Status
 
 __all__ = ["summary"]
@@ -35,6 +37,11 @@ def _frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(list(merged.values()), index=index, dtype=object)
 
 
+def _known(lines: pd.DataFrame) -> dict[str, Metric]:
+    """Every metric of a trained cell, from any of its lines."""
+    return {name: lines[name].dropna().iloc[-1] for name in lines.columns if lines[name].notna().any()}
+
+
 def _number(value: object, form: str = ",.0f") -> str:
     return _NOT_KNOWN if value is None or pd.isna(value) else format(value, form)
 
@@ -52,7 +59,9 @@ def _float32(known: Mapping[str, Metric]) -> str | None:
     """How far float32 shows: what Brevitas, QONNX and FINN have on the other side of a boundary, each case proved."""
     parts = []
     if "brevitas_codes_off" in known:
-        parts.append(f"{known['brevitas_codes_off']:,} of {known['codes_compared']:,} Brevitas codes")
+        changed = known.get("images_with_other_top1")
+        effect = "" if changed is None else f", which change the top-1 of {changed:,} images"
+        parts.append(f"{known['brevitas_codes_off']:,} of {known['codes_compared']:,} Brevitas codes{effect}")
     if "qonnx_codes_off" in known:
         parts.append(f"{known['qonnx_codes_off']:,} QONNX codes")
     if "thresholds_off" in known:
@@ -62,6 +71,75 @@ def _float32(known: Mapping[str, Metric]) -> str | None:
             f"{known['finn_images_with_other_top1']:,}"
         )
     return f"off by float32 alone: {'; '.join(parts)}" if parts else None
+
+
+Cells = Mapping[Quantization, Mapping[str, Metric]]
+"""What is known of the cells of one network and data set."""
+
+
+def _several(known: Mapping[str, Mapping[str, Metric]]) -> dict[str, Cells]:
+    """The quantised cells of every network and data set of which there is the accuracy of more than one."""
+    grouped: dict[str, dict[Quantization, Mapping[str, Metric]]] = {}
+    for trained, metrics in known.items():
+        name, _, cell = trained.rpartition("-")
+        quantization = Quantization.parse(cell)
+        if "brevitas_top1_percent" in metrics and not quantization.is_float:
+            grouped.setdefault(name, {})[quantization] = metrics
+    return {name: cells for name, cells in grouped.items() if len(cells) > 1}
+
+
+def _percent(metrics: Mapping[str, Metric], name: str) -> float:
+    """NaN, which is neither above nor below anything, where it is not known."""
+    value = metrics.get(f"{name}_percent")
+    return math.nan if value is None else float(value)
+
+
+def _below_floor(metrics: Mapping[str, Metric]) -> bool:
+    floor = _percent(metrics, "floor")
+    return _percent(metrics, "brevitas_top1") < floor or _percent(metrics, "golden_top1") < floor
+
+
+def _grid(name: str, cells: Cells) -> Table:
+    """Top-1 of Brevitas' network, a row for each activation bit width and a column for each of the weights."""
+    best = max(_percent(metrics, "brevitas_top1") for metrics in cells.values())
+
+    def entry(activation_bits: int | None, weight_bits: int | None) -> str:
+        metrics = cells.get(Quantization(activation_bits=activation_bits, weight_bits=weight_bits))
+        if metrics is None:
+            return _NOT_KNOWN
+        top1 = _percent(metrics, "brevitas_top1")
+        style = "red" if _below_floor(metrics) else "bold" if top1 == best else "none"
+        return f"[{style}]{top1:.2f}[/]"
+
+    network, dataset = name.split("-")
+    table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left", title_style="none")
+    table.title = f"[bold]{network} {dataset.replace('_', '-')}[/]   top-1 in %"
+    table.add_column("", style="dim")
+    columns = sorted({cell.weight_bits or 0 for cell in cells})
+    for weight_bits in columns:
+        table.add_column(f"W{weight_bits}", justify="right", no_wrap=True)
+    for activation_bits in sorted({cell.activation_bits or 0 for cell in cells}):
+        table.add_row(f"A{activation_bits}", *(entry(activation_bits, weight_bits) for weight_bits in columns))
+    return table
+
+
+def _grid_notes(cells: Cells) -> Iterator[str]:
+    """What holds of all cells together."""
+    frame = pd.DataFrame(list(cells.values()), index=[str(cell) for cell in cells])
+    top1 = frame["brevitas_top1_percent"].astype(float)
+    note = f"best {top1.max():.2f} %: {', '.join(top1.index[top1 == top1.max()])}"
+    if "paper_best_top1_percent" in frame and frame["paper_best_top1_percent"].notna().any():
+        note += f"; the paper's best {frame['paper_best_top1_percent'].max():.0f} %"
+    yield note
+    if low := [str(cell) for cell, metrics in cells.items() if _below_floor(metrics)]:
+        yield f"[red]below the floor: {', '.join(low)}[/]"
+    if "images_compared" in frame:
+        names = ["images_compared", "images_with_boundary_codes", "images_with_other_top1"]
+        compared, boundary, other = frame[names].sum().astype(int)
+        yield (
+            f"off by float32 alone: {boundary:,} of {compared:,} images hold a Brevitas code on the other side of a "
+            f"boundary; {other:,} are classified otherwise than by the exact integers"
+        )
 
 
 def _share(line: Mapping[str, Metric], name: str, form: str = ",.0f") -> str:
@@ -173,13 +251,18 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         color_system="standard" if color else None,
     )
     frame = _frame(rows)
-    for trained in dict.fromkeys(frame.index.get_level_values("trained")):
+    known = {str(trained): _known(frame.loc[trained]) for trained in dict.fromkeys(frame.index.get_level_values(0))}
+    several = _several(known)
+    for name, cells in several.items():
+        console.print(_grid(name, cells), *_grid_notes(cells), "", sep="\n", highlight=False)
+    for trained, metrics in known.items():
         lines = frame.loc[trained]
-        known = {name: lines[name].dropna().iloc[-1] for name in lines.columns if lines[name].notna().any()}
-        console.print(_heading(trained, known), highlight=False)
-        if float32 := _float32(known):
-            console.print(float32, highlight=False)
         foldings = lines[lines.index != ""]
+        if trained.rpartition("-")[0] in several and not len(foldings) and "qonnx_codes_off" not in metrics:
+            continue  # the grid says it all
+        console.print(_heading(trained, metrics), highlight=False)
+        if float32 := _float32(metrics):
+            console.print(float32, highlight=False)
         if len(foldings):
             console.print(_table(foldings), highlight=False)
         for row in rows:

@@ -25,12 +25,14 @@ terms no larger than |t|, |beta| and |gamma mean / sigma|. With
 
 a float32 threshold may be on the wrong side of an accumulator only if that accumulator lies within 8 U of tau.
 Ties, where an accumulator lies on the boundary itself, are told apart: FINN compares with >= whatever the parity of k.
+A model that computes the matrix product in float32 too judges the sum that it arrived at instead of the accumulator;
+where it tells that sum, its code has to be the sum's, and only tau's 8 U are float32's (`compare_codes`).
 
 Knows the standard library and numpy only.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
@@ -140,7 +142,8 @@ class ExactThresholds:
     thresholds: NDArray[np.int64]
     """Smallest accumulator whose code is above the step, clipped to [minimum, maximum + 1]; ascending."""
     tau: NDArray[np.float64]
-    """Where y crosses the boundary, rounded to float64; -inf or inf where gamma is 0 and y is above or below it."""
+    """Where y crosses the boundary, as a float64 (the exact number where `tie`, else its last digits may be off);
+    -inf or inf where gamma is 0 and y is above or below it."""
     unit: NDArray[np.float64]
     """U of the module's bound. Where gamma is 0: inf if beta is within 8 * 2^-24 * (|t| + |beta|) of t, else 0."""
     tie: NDArray[np.bool_]
@@ -174,6 +177,8 @@ def count_thresholds(accumulators: NDArray[np.int64], thresholds: NDArray[np.int
 def exact_thresholds(activation: Activation, minimum: ArrayLike, maximum: ArrayLike) -> ExactThresholds:
     """The thresholds that reproduce `activation` on every accumulator from `minimum` to `maximum`.
 
+    tau is computed in float64 with a bound on its error. Where no integer lies within the bound, as nearly always,
+    that decides the threshold; the others are decided in integer arithmetic.
     Both are integers or [channels], of the accumulator after the sign flip. Raises ParametersError if the range
     is empty.
     """
@@ -182,13 +187,18 @@ def exact_thresholds(activation: Activation, minimum: ArrayLike, maximum: ArrayL
     if (low > high).any():
         channel = int(np.flatnonzero(low > high)[0])
         raise ParametersError(f"accumulators {low[channel]} to {high[channel]} of channel {channel} are no range")
-    shape = (activation.channels, activation.steps)
-    thresholds, tau, tie = np.empty(shape, dtype=np.int64), np.empty(shape), np.empty(shape, dtype=np.bool_)
-    for channel in range(activation.channels):
-        clip = int(low[channel]), int(high[channel]) + 1
-        for i, crossing in enumerate(_crossings(activation, channel)):
-            thresholds[channel, i] = min(max(crossing.first, clip[0]), clip[1])
-            tau[channel, i], tie[channel, i] = crossing.tau, crossing.tie
+    tau, error = _tau(activation)
+    with np.errstate(invalid="ignore"):  # inf and NaN are left to the integers
+        below = np.floor(tau - error)
+        decided = (below == np.floor(tau + error)) & (np.abs(below) < _DECIDABLE)
+    thresholds = np.clip(np.where(decided, below + 1, 0).astype(np.int64), low[:, None], high[:, None] + 1)
+    tie = np.zeros(tau.shape, dtype=np.bool_)
+    for channel in np.flatnonzero(~decided.all(axis=1)).tolist():
+        steps = np.flatnonzero(~decided[channel]).tolist()
+        codes = (step + activation.lowest + 1 for step in steps)
+        for step, crossing in zip(steps, _crossings(activation, channel, codes), strict=True):
+            thresholds[channel, step] = min(max(crossing.first, int(low[channel])), int(high[channel]) + 1)
+            tau[channel, step], tie[channel, step] = crossing.tau, crossing.tie
     return ExactThresholds(
         thresholds=thresholds,
         tau=tau,
@@ -199,6 +209,23 @@ def exact_thresholds(activation: Activation, minimum: ArrayLike, maximum: ArrayL
         signs=activation.signs,
         lowest=activation.lowest,
     )
+
+
+def _tau(activation: Activation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where y crosses the boundaries [channels, steps], in float64, with a bound on the error; not finite at gamma 0.
+
+    Eight operations, each with a relative error of at most u = 2^-53 on its result, and each result no larger than
+    the terms' magnitudes: the error is below 8 u ((|t| + |beta|) sigma / |gamma| + |mean|) / scale and some u^2. The
+    bound is twice that, which also covers the rounding of the bound and of its sum with tau.
+    """
+    boundary = (np.arange(activation.lowest + 1, activation.highest + 1) - 0.5) * activation.step
+    beta, scale = activation.beta[:, None], activation.scale[:, None]
+    sigma, gamma = np.sqrt(activation.variance + activation.epsilon)[:, None], np.abs(activation.gamma)[:, None]
+    mean = (activation.signs * activation.mean)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        tau = ((boundary - beta) * sigma / gamma + mean) / scale
+        size = ((np.abs(boundary) + np.abs(beta)) * sigma / gamma + np.abs(mean)) / scale
+    return tau, 16 * 2.0**-53 * size
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +239,12 @@ class _Crossing:
 
 _ALWAYS, _NEVER = -(2**62), 2**62
 """Thresholds of a boundary that every accumulator, or none, is above."""
+_DECIDABLE = 2.0**52
+"""Below it float64 has halves, so that what lies between two integers can be told."""
 
 
-def _crossings(activation: Activation, channel: int) -> Iterator[_Crossing]:
-    """The crossings of one channel, steps ascending, in integer arithmetic throughout.
+def _crossings(activation: Activation, channel: int, codes: Iterable[int]) -> Iterator[_Crossing]:
+    """Where one channel reaches each of `codes`, in integer arithmetic throughout.
 
     With tau = (D sqrt(v) + M) / G for rationals D (of the step), v, M and G > 0, and all brought to integers,
     floor(tau) = (floor(D sqrt(v)) + M) // G, and floor(D sqrt(v)) is an integer square root.
@@ -227,7 +256,7 @@ def _crossings(activation: Activation, channel: int) -> Iterator[_Crossing]:
     e = math.lcm((step / 2).denominator, beta.denominator)
     e_half_step, e_beta = int(e * step / 2), int(e * beta)
     if gamma == 0:
-        for k in range(activation.lowest + 1, activation.highest + 1):
+        for k in codes:
             distance = (2 * k - 1) * e_half_step - e_beta
             reached = distance <= 0 if k % 2 == 0 else distance < 0
             yield _Crossing(_ALWAYS if reached else _NEVER, -math.inf if reached else math.inf, distance == 0)
@@ -240,7 +269,7 @@ def _crossings(activation: Activation, channel: int) -> Iterator[_Crossing]:
     m = sign * Fraction(activation.mean[channel]) * abs(gamma) * e
     common = math.lcm(g.denominator, m.denominator) << _GUARD_BITS
     g_int, m_int, square = int(g * common), int(m * common), radicand * common**2
-    for k in range(activation.lowest + 1, activation.highest + 1):
+    for k in codes:
         distance = (2 * k - 1) * e_half_step - e_beta
         squared = distance * distance * square
         root = math.isqrt(squared)
@@ -274,7 +303,7 @@ class Verdict(IntEnum):
     TIE = 1
     """They differ only on an accumulator that lies on the boundary itself."""
     FLOAT32 = 2
-    """They differ only on accumulators within 8 U of tau."""
+    """They differ only on accumulators within 8 U of tau, or whose sum in floating point is there or beyond it."""
     UNEXPLAINED = 3
 
 
@@ -292,9 +321,13 @@ class Difference:
     verdict: Verdict
     accumulator: int | None = None
     """The accumulator whose codes are compared; None where thresholds are."""
+    sum: float | None = None
+    """The accumulator as the other model had it in floating point, where it tells."""
 
     def __str__(self) -> str:
         what = "threshold" if self.accumulator is None else f"accumulator {self.accumulator}: code"
+        if self.sum is not None:
+            what = f"accumulator {self.accumulator} (summed up to {self.sum:.9g}): code"
         return (
             f"channel {self.channel}, step {self.step}, {what} {self.other} instead of {self.exact}, "
             f"tau = {self.tau:.9g}, U = {self.unit:.3g}: {self.verdict.name.lower()}"
@@ -375,6 +408,8 @@ class CodeComparison(_Comparison):
     codes: NDArray[np.int64]
     """The exact codes."""
     other: NDArray[np.int64]
+    sums: NDArray[np.float64] | None = None
+    """What the other model's accumulators came to in floating point, where it tells them."""
 
     def _difference(self, row: int, column: int) -> Difference:
         exact, other = int(self.codes[row, column]), int(self.other[row, column])
@@ -389,6 +424,7 @@ class CodeComparison(_Comparison):
             other=other,
             verdict=Verdict(self.verdicts[row, column]),
             accumulator=int(self.accumulators[row, column]),
+            sum=None if self.sums is None else float(self.sums[row, column]),
         )
 
 
@@ -415,15 +451,25 @@ def compare_thresholds(exact: ExactThresholds, other: ArrayLike) -> ThresholdCom
     return ThresholdComparison(exact=exact, verdicts=verdicts, other=clipped)
 
 
-def compare_codes(exact: ExactThresholds, accumulators: ArrayLike, other: ArrayLike) -> CodeComparison:
+def compare_codes(
+    exact: ExactThresholds, accumulators: ArrayLike, other: ArrayLike, sums: ArrayLike | None = None
+) -> CodeComparison:
     """Judge another model's codes [samples, channels] on `accumulators` of the same shape (after the sign flip).
 
     A code that is several steps off is explained only if every boundary in between is.
+
+    `sums`, of the same shape, is what the other model's accumulators came to where it summed products in floating
+    point: real numbers, in accumulator steps, after the sign flip. Its activation knew nothing but these, so a
+    boundary between the two codes is explained where the sum lies on the other code's side of tau, or on the exact
+    code's within 8 U of it. That is never more than |accumulator - tau| <= 8 U + |sum - accumulator|. How far a sum may
+    be from the accumulator is for the caller to judge (``qnn.equivalence``); the default is no distance at all.
     """
     values, given = np.asarray(accumulators, dtype=np.int64), np.asarray(other, dtype=np.int64)
-    if values.ndim != 2 or values.shape != given.shape or values.shape[1] != len(exact.thresholds):
+    reached = values if sums is None else np.asarray(sums, dtype=np.float64)
+    if values.ndim != 2 or not values.shape == given.shape == reached.shape or values.shape[1] != len(exact.thresholds):
         raise ParametersError(
-            f"accumulators {values.shape}, codes {given.shape} and {len(exact.thresholds)} channels do not fit together"
+            f"accumulators {values.shape}, codes {given.shape}, sums {reached.shape} and {len(exact.thresholds)} "
+            "channels do not fit together"
         )
     codes = exact.codes(values)
     verdicts = np.zeros(values.shape, dtype=np.uint8)
@@ -435,12 +481,20 @@ def compare_codes(exact: ExactThresholds, accumulators: ArrayLike, other: ArrayL
     for distance in range(int((last - first)[known].max(initial=-1)) + 1):
         crossed = np.flatnonzero(known & (first + distance <= last))
         channel, step = channels[crossed], first[crossed] + distance
-        value, tau = values[samples[crossed], channel], exact.tau[channel, step]
-        tie = exact.tie[channel, step] & (np.isinf(tau) | (tau == value))
-        verdict = _judge(tie, _within(tau, exact.unit[channel, step], value))
-        worst[crossed] = np.maximum(worst[crossed], verdict)
+        tau, unit = exact.tau[channel, step], exact.unit[channel, step]
+        tie = exact.tie[channel, step] & (np.isinf(tau) | (tau == values[samples[crossed], channel]))
+        ahead = np.sign(theirs - ours)[crossed]  # 1 where the other model takes the boundary for crossed
+        near = ahead * (tau - reached[samples[crossed], channel]) <= FLOAT32_BOUND_UNITS * unit
+        worst[crossed] = np.maximum(worst[crossed], _judge(tie, near))
     verdicts[samples, channels] = worst
-    return CodeComparison(exact=exact, verdicts=verdicts, accumulators=values, codes=codes, other=given)
+    return CodeComparison(
+        exact=exact,
+        verdicts=verdicts,
+        accumulators=values,
+        codes=codes,
+        other=given,
+        sums=None if sums is None else reached.astype(np.float64),
+    )
 
 
 def _within(tau: NDArray[np.float64], unit: NDArray[np.float64], accumulators: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -448,5 +502,5 @@ def _within(tau: NDArray[np.float64], unit: NDArray[np.float64], accumulators: N
 
 
 def _judge(tie: NDArray[np.bool_], near: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The verdict on differences."""
-    return np.where(tie, Verdict.TIE, np.where(near, Verdict.FLOAT32, Verdict.UNEXPLAINED)).astype(np.uint8)
+    """The verdict on differences. An accumulator on the boundary is near it, unless its sum went the other way."""
+    return np.where(near, np.where(tie, Verdict.TIE, Verdict.FLOAT32), Verdict.UNEXPLAINED).astype(np.uint8)

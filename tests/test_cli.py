@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from qnn import datasets, training
+from qnn import datasets, reference, training
 from qnn.cli import main
 from qnn.datasets import Images
 
@@ -87,7 +87,6 @@ def test_evaluate_takes_a_shipped_cell(capsys: pytest.CaptureFixture[str]) -> No
         (["train", "A3W3", "--epochs", "0"], "epochs"),
         (["evaluate", "W3A3"], "unknown cell 'W3A3'"),
         (["evaluate", "none.safetensors"], "there is no checkpoint none.safetensors"),
-        (["evaluate", "A8W2"], "there is no checkpoint"),
         (["export", __file__, "model.onnx"], "not a safetensors file"),
         (["export", "A3W3", "/dev/null/model.onnx"], "/dev/null"),
     ],
@@ -98,6 +97,14 @@ def test_bad_input_gives_one_error(arguments: list[str], message: str, capsys: p
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_cell_that_is_not_shipped_has_no_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference, "shipped_checkpoint", lambda cell: tmp_path / f"{cell}.safetensors")
+    assert main(["evaluate", "A8W2"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no checkpoint ")
 
 
 def test_a_wrong_name_is_told_without_importing_torch() -> None:

@@ -1,5 +1,6 @@
 """Comparisons of whole networks pass what is equal or proved, and fail on everything else, naming it."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,10 @@ from qnn import datasets, equivalence, integer, reference
 from qnn.cell import Cell, Quantization
 from qnn.checkpoints import load
 from qnn.errors import EquivalenceError
-from qnn.inference import layer_codes
-from qnn.integer import GoldenNetwork, IntegerLayer, IntegerNetwork
-from qnn.networks import Network
+from qnn.inference import layer_codes, run
+from qnn.integer import ForwardPass, GoldenNetwork, IntegerLayer, IntegerNetwork
+from qnn.networks import WIDTHS, Network, build_from_parameters
+from qnn.parameters import LayerParameters, NetworkParameters
 from qnn.tools.finn import HardwareModel
 
 A3W3 = Cell(quantization=Quantization.parse("A3W3"))
@@ -123,15 +125,123 @@ def test_brevitas_layers_are_explained_and_a_wrong_code_is_named(
         wrong.require_explained("Brevitas")
 
 
-def test_behind_the_first_difference_a_forward_pass_is_not_compared(golden: GoldenNetwork, pixels: np.ndarray) -> None:
+def _off_by_one(codes: np.ndarray) -> np.ndarray:
+    return np.where(codes > 0, codes - 1, codes + 1)
+
+
+def test_layers_behind_a_difference_are_judged_by_the_codes_that_they_were_fed_with(
+    golden: GoldenNetwork, pixels: np.ndarray
+) -> None:
     trace = golden.trace(pixels)
     codes = [np.array(layer.codes) for layer in trace[:-1]]
-    codes[1][3] = np.where(codes[1][3] > 0, codes[1][3] - 1, codes[1][3] + 1)
-    codes[2][3] = 0  # a consequence: another input gives another output
+    codes[1][3] = _off_by_one(codes[1][3])
+    for k in (2, 3):  # what the golden model makes of them
+        codes[k][3] = golden.layers[k].codes(golden.accumulators(k, codes[k - 1][[3]]))
+        assert (codes[k][3] != np.asarray(trace[k].codes)[3]).any(), "the example has to change the layers behind"
     comparison = equivalence.compare_forward_pass(golden, trace, codes, pixels)
-    assert not comparison.equal_images[3]
-    assert comparison.equal_images.sum() == len(pixels) - 1
-    assert comparison.activations[2].verdicts.shape[0] == len(pixels) - 1
+    assert np.flatnonzero(~comparison.equal_images).tolist() == [3]
+    assert [len(activation.codes) for activation in comparison.activations] == [0, 1, 0, 0]
+    codes[3][3] = np.asarray(trace[3].codes)[3]  # golden codes, of inputs that are not the golden ones
+    assert len(equivalence.compare_forward_pass(golden, trace, codes, pixels).activations[3].codes) == 1
+
+
+@pytest.fixture(scope="module")
+def forward_pass(network: Network, pixels: np.ndarray) -> ForwardPass:
+    return run(network, pixels)
+
+
+def _compare(golden: GoldenNetwork, given: ForwardPass, pixels: np.ndarray) -> equivalence.CodesComparison:
+    trace = golden.trace(pixels)
+    return equivalence.compare_forward_pass(golden, trace, given.codes, pixels, given.products)
+
+
+def test_a_forward_pass_of_brevitas_is_explained_and_its_sums_are_near_the_accumulators(
+    golden: GoldenNetwork, forward_pass: ForwardPass, pixels: np.ndarray
+) -> None:
+    comparison = _compare(golden, forward_pass, pixels)
+    comparison.require_explained("Brevitas")
+    assert len(comparison.sums) == 4
+    assert comparison.largest_sum_error is not None
+    assert 0 < comparison.largest_sum_error < 0.5
+    exact = integer.logits(golden.parameters, comparison.sums[-1].accumulators)
+    assert (np.abs(forward_pass.logits - exact) <= equivalence.logit_bound(golden)).all()
+
+
+def test_a_code_that_its_own_sum_contradicts_is_named(
+    golden: GoldenNetwork, forward_pass: ForwardPass, pixels: np.ndarray
+) -> None:
+    codes = [array.copy() for array in forward_pass.codes]
+    codes[3][11, 5] = _off_by_one(codes[3][11, 5])
+    wrong = _compare(golden, replace(forward_pass, codes=tuple(codes)), pixels)
+    with pytest.raises(EquivalenceError, match=r"activation 3: 1 of .*\n  channel 5, .*\(summed up to "):
+        wrong.require_explained("Brevitas")
+
+
+@pytest.mark.parametrize("layer", range(4))
+@pytest.mark.parametrize("change", [1.01, np.nan])
+def test_a_sum_that_no_order_of_float32_gives_is_named_in_every_layer(
+    golden: GoldenNetwork, forward_pass: ForwardPass, pixels: np.ndarray, layer: int, change: float
+) -> None:
+    """However the code behind it stands: a sum is judged by itself."""
+    products = [array.copy() for array in forward_pass.products]
+    products[layer][11, 5] *= np.float32(change)
+    wrong = _compare(golden, replace(forward_pass, products=tuple(products)), pixels)
+    with pytest.raises(EquivalenceError, match=rf"layer {layer}: 1 of .*first image 11, channel 5: "):
+        wrong.require_explained("Brevitas")
+
+
+def test_a_sums_bound_holds_for_any_order_and_is_sharp_to_its_order_of_magnitude(golden: GoldenNetwork) -> None:
+    """Products of one sign, added one after another, each time rounded in float32: the worst order there is."""
+    first, parameters = golden.layers[1], golden.parameters
+    assert first.weights is not None
+    codes = (np.sign(first.weights[[7]]) * 127).astype(np.int16)
+    scales = parameters.layers[0].weight_scales[7], parameters.input_scale
+    terms = (first.weights[7].astype(np.float32) * scales[0]) * (codes[0].astype(np.float32) * scales[1])
+    total = np.float32(0)
+    for term in np.sort(terms)[::-1]:
+        total += term
+    error = abs(float(total) / (float(scales[0]) * float(scales[1])) - golden.accumulators(1, codes)[0, 7])
+    bound = equivalence.sum_bounds(golden, 1, codes)[0, 7]
+    assert bound / 1000 < error <= bound
+
+
+def deep(seed: int) -> NetworkParameters:
+    """Random parameters of eight bits throughout, whose activations use their whole range."""
+    rng, layers = np.random.default_rng(seed), []
+    input_scale = np.float32(1 / 127)
+    for inputs, outputs in itertools.pairwise(WIDTHS):
+        last = outputs == WIDTHS[-1]
+        weight_scales = rng.uniform(0.001, 0.01, outputs).astype(np.float32)
+        deviation = weight_scales * 73 * float(input_scale) * 60 * np.sqrt(inputs)
+        layers.append(
+            LayerParameters(
+                codes=rng.integers(-127, 128, (outputs, inputs)).astype(np.int8),
+                weight_bits=8,
+                weight_scales=weight_scales if not last else np.full(outputs, weight_scales[0]),
+                weight_scale_per_channel=not last,
+                gamma=(rng.choice([-1, 1], outputs) * rng.uniform(0.5, 1.5, outputs)).astype(np.float32),
+                beta=rng.normal(0, 0.3, outputs).astype(np.float32),
+                mean=(rng.normal(0, 0.3, outputs) * deviation).astype(np.float32),
+                variance=(deviation**2).astype(np.float32),
+                epsilon=1e-5,
+                activation_scale=None if last else np.float32(2 / 127),
+                activation_bits=None if last else 8,
+            )
+        )
+        input_scale = np.float32(2 / 127)
+    return NetworkParameters(input_scale=np.float32(1 / 127), input_bits=8, layers=tuple(layers))
+
+
+def test_eight_bits_throughout_are_explained_by_their_sums() -> None:
+    """Accumulators reach a million there, so that float32 cannot hold their sums, and many codes differ."""
+    parameters = deep(0)
+    golden, network = integer.golden(parameters), build_from_parameters(parameters)
+    pixels = datasets.load("fashion-mnist", "test").pixels[:4000]
+    comparison = _compare(golden, run(network, pixels), pixels)
+    comparison.require_explained("Brevitas")
+    assert comparison.float32 > 0
+    assert comparison.largest_sum_error is not None
+    assert comparison.largest_sum_error > 0.05
 
 
 def test_unequal_accumulators_name_the_first_image_and_channel() -> None:

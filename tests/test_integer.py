@@ -199,6 +199,31 @@ def test_an_activation_says_what_it_was_made_from() -> None:
         layer_activation(parameters.layers[-1], parameters.input_scale)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "dtype"),
+    [(1024, np.float32), (1032, np.float32), (1033, np.float64)],  # 128 * 127 * 1032 is just below 2^24
+)
+def test_products_are_exact_at_the_largest_codes_there_are(inputs: int, dtype: type) -> None:
+    """In float32 up to 2^24, beyond it in float64; an odd sum is what a type that is too narrow loses."""
+    weights = np.full((2, inputs), 127)
+    weights[1, 1::2] = -127
+    first = IntegerLayer(weights=None, thresholds=np.arange(255)[None] + 1, lowest=-128)
+    network = IntegerNetwork(layers=(first, IntegerLayer(weights=weights, thresholds=None)))
+    codes = np.full((3, inputs), -128, dtype=np.int16)
+    codes[1, 0] = -127
+    codes[2, ::3] = 77
+    expected = codes.astype(np.int64) @ weights.T
+    assert network._float_weights[0].dtype == dtype
+    assert (network.accumulators(1, codes) == expected).all()
+    assert (network.magnitudes(1, codes) == np.abs(codes).astype(np.int64) @ np.abs(weights).T).all()
+
+
+def test_a_type_that_is_too_narrow_would_be_noticed() -> None:
+    codes, weights = np.full((1, 1101), 127), np.full((1101, 1), 127)
+    narrow = codes.astype(np.float32) @ weights.astype(np.float32)
+    assert int(narrow[0, 0]) != int((codes @ weights)[0, 0])
+
+
 def test_sums_that_float64_cannot_hold_are_refused() -> None:
     first = IntegerLayer(weights=None, thresholds=np.arange(255)[None] + 1, lowest=-128)
     with pytest.raises(ParametersError, match=r"float64 is exact below 2\^53"):

@@ -4,10 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from fixtures import models
 from fixtures.clock import DeviceClock
+from qnn import reference
+from qnn.cell import BIT_WIDTHS, DATASETS, Cell, Quantization
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,10 +76,45 @@ def test_an_unknown_cell_is_a_usage_error(name: str) -> None:
     assert f"-k: unknown cell '{name}'" in result.stderr
 
 
-def test_a_cell_without_checkpoint_selects_nothing_and_says_why() -> None:
-    result = _pytest("benchmarks", "-k", "A8W2")
-    assert result.returncode != 0
-    assert "-k selects no test; checkpoints are there for A3W3, not for A8W2" in result.stdout + result.stderr
+def _cells(*names: str) -> list[Cell]:
+    """Of the first data set."""
+    return [Cell(quantization=Quantization.parse(name)) for name in names]
+
+
+def _session(keyword: str) -> Any:
+    """A session in which -k selected nothing."""
+    return SimpleNamespace(config=SimpleNamespace(option=SimpleNamespace(keyword=keyword)), items=[])
+
+
+def test_a_cell_without_checkpoint_selects_nothing_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "shipped_cells", lambda datasets: _cells("A3W3", "A4W4", "float"))
+    with pytest.raises(pytest.UsageError, match="selects no test; checkpoints are there for A3W3, A4W4, not for A8W2"):
+        models.pytest_collection_finish(_session("A8W2 and accuracy"))
+    models.pytest_collection_finish(_session("A4W4 and nonsense"))  # it has one; pytest says that no test ran
+
+
+def test_hardware_is_built_for_the_default_cells_and_those_that_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [f"A{activation}W{weight}" for activation in BIT_WIDTHS for weight in BIT_WIDTHS]
+    monkeypatch.setattr(models, "shipped_cells", lambda datasets: _cells("float", *every))
+
+    def chosen(keyword: str) -> list[str]:
+        return [str(cell.quantization) for cell in models._hardware(_session(keyword).config, DATASETS)]
+
+    assert chosen("") == chosen("thresholding") == ["A3W3"]
+    assert chosen("a8w2 and PE8-SIMD8") == ["A3W3", "A8W2"]
+    assert chosen("A4W4 or A2W7") == ["A2W7", "A3W3", "A4W4"]
+    assert len(models._shipped(DATASETS)) == 49
+
+
+def test_accuracy_runs_for_every_checkpoint_and_hardware_for_few() -> None:
+    lines = _collected()
+    accuracy = [line for line in lines if "test_brevitas_network_reaches_its_floor" in line]
+    quantised = [cell for cell in reference.shipped_cells(DATASETS) if not cell.quantization.is_float]
+    assert len(accuracy) == len(quantised)
+    assert len([line for line in lines if "test_throughput" in line]) == 4
+    few = [line for line in lines if "qonnx" in line or "test_thresholding" in line or "PE8" in line]
+    assert few
+    assert all("A3W3" in line for line in few)
 
 
 @pytest.mark.parametrize("option", ["--benchmark-compare", "--benchmark-compare-fail=mean:1%", "--benchmark-save=x"])

@@ -44,6 +44,11 @@ def test_a_cell_without_floor_is_named() -> None:
         reference.accuracy_floor_percent(_cell("float"))
 
 
+def test_the_papers_accuracy_is_of_fashion_mnist() -> None:
+    assert reference.paper_accuracy_percent(_cell("A2W2")) == 88
+    assert reference.paper_accuracy_percent(Cell(dataset="mnist", quantization=Quantization.parse("A2W2"))) is None
+
+
 def test_the_z7020_is_known_and_an_unknown_part_is_named() -> None:
     assert reference.part(PART).dsp == 220
     with pytest.raises(CellError, match="unknown part 'xc7z999'"):

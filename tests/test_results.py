@@ -68,6 +68,68 @@ def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
     assert set(line.split()[1:-1]) == {"-"}
 
 
+def _accuracy(cell: str, top1_percent: float, **metrics: Metric) -> Row:
+    counts: dict[str, Metric] = {
+        "images_with_other_top1": 1,
+        "images_with_boundary_codes": 4,
+        "images_compared": 10_000,
+    }
+    known = {"brevitas_top1_percent": top1_percent, "golden_top1_percent": top1_percent, "floor_percent": 87.0}
+    return Row(
+        test="t",
+        hop="accuracy",
+        status=Status.PASSED,
+        cell=cell,
+        evidence=Evidence.PYTHON,
+        metrics={**known, **counts, **metrics},
+    )
+
+
+def test_the_accuracy_of_many_cells_is_a_grid_for_each_data_set() -> None:
+    rows = [
+        _accuracy(f"tfc-fashion_mnist-A{a}W{w}", 88 + a / 10 + w / 100, paper_best_top1_percent=88.0)
+        for a in range(2, 9)
+        for w in range(2, 9)
+        if (a, w) != (5, 5)
+    ]
+    rows += [_accuracy("tfc-mnist-A3W3", 97.9), _accuracy("tfc-mnist-A4W2", 97.5)]
+    text = _show(*rows)
+    lines = {line.split("  ")[0]: line.split() for line in text.partition("tfc mnist")[0].splitlines()}
+    assert text.splitlines()[1].split() == [f"W{bits}" for bits in range(2, 9)]
+    assert lines["A5"] == ["A5", "88.52", "88.53", "88.54", "-", "88.56", "88.57", "88.58"]
+    assert "best 88.88 %: A8W8; the paper's best 88 %" in text
+    assert "192 of 480,000 images hold a Brevitas code on the other side of a boundary; 48 are classified" in text
+    mnist = text.partition("tfc mnist")[2]
+    assert "A4  97.50      -" in mnist
+    assert "best 97.90 %: A3W3\n" in mnist
+    assert "Brevitas 88" not in text, "a cell that is in the grid needs no lines of its own"
+    assert len(text.splitlines()) < 20
+
+
+def test_a_cell_below_its_floor_is_named_under_the_grid() -> None:
+    text = _show(_accuracy(CELL, 86.99), _accuracy("tfc-fashion_mnist-A2W2", 87.0), _accuracy("tfc-mnist-A2W2", 97.0))
+    assert "below the floor: A3W3" in text
+    integers = _show(_accuracy(CELL, 87.0), _accuracy("tfc-fashion_mnist-A2W2", 87.0, golden_top1_percent=86.0))
+    assert "below the floor: A2W2" in integers
+    assert "below" not in _show(_accuracy(CELL, 87.0), _accuracy("tfc-fashion_mnist-A2W2", 87.0))
+
+
+def test_hardware_keeps_its_lines_beside_the_grid() -> None:
+    text = _show(
+        _accuracy(CELL, 88.1),
+        _accuracy("tfc-fashion_mnist-A2W2", 87.0),
+        _row("throughput", "PE8-SIMD8", initiation_interval_cycles=1_024),
+    )
+    assert "A3W3 tfc fashion-mnist   Brevitas 88.10 %" in text
+    assert "A2W2 tfc" not in text
+
+
+def test_a_single_cell_says_what_float32_changes() -> None:
+    text = _show(_accuracy(CELL, 88.1, brevitas_codes_off=2, codes_compared=12_160_000))
+    assert "2 of 12,160,000 Brevitas codes, which change the top-1 of 1 images" in text
+    assert "W3" not in text.replace("A3W3", "")
+
+
 def test_an_extrapolated_figure_is_marked_and_explained() -> None:
     text = _show(_row("throughput", "PE2-SIMD2", throughput_images_per_s=6_103.0, extrapolated=True))
     assert "6,103*" in text

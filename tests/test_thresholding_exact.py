@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from qnn import thresholding
 from qnn.errors import EquivalenceError, ParametersError
 from qnn.thresholding import (
     Activation,
@@ -174,6 +175,38 @@ def test_thresholds_ascend_within_the_accumulator_and_stand_next_to_tau(given: A
     assert (gap <= 1 + 1e-9).all()
 
 
+@pytest.mark.parametrize("beside", [-(2.0**-60), 0.0, 2.0**-60])
+def test_a_boundary_that_float64_cannot_tell_from_an_accumulator_is_decided_all_the_same(beside: float) -> None:
+    """At accumulator 1 it is a tie, which goes to the even code 0, or not, by 2^-60."""
+    given = activation(beta=beside)  # y = acc / 4 + beside; the boundary below code 1 is 1 / 4
+    assert 0.25 - beside == 0.25, "float64 has to be at a loss"
+    assert codes(given, 0, 2) == [naive_code(given, acc) for acc in range(3)] == [0, int(beside > 0), 1]
+
+
+def by_integers_alone(given: Activation, monkeypatch: pytest.MonkeyPatch) -> ExactThresholds:
+    with monkeypatch.context() as patch:
+        patch.setattr(thresholding, "_DECIDABLE", -1.0)  # float64 decides nothing
+        return exact_thresholds(given, -(10**6), 10**6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_float64_decides_as_integers_do(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = many_channels(seed, 40)
+    quick, slow = exact_thresholds(given, -(10**6), 10**6), by_integers_alone(given, monkeypatch)
+    assert (quick.thresholds == slow.thresholds).all()
+    assert (quick.tie == slow.tie).all()
+    tau, error = thresholding._tau(given)
+    assert (np.abs(tau - slow.tau) <= error + np.spacing(np.abs(slow.tau))).all()
+
+
+def test_a_float64_bound_of_nothing_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = thresholding._tau
+    given = activation(beta=2.0**-60)
+    right = exact_thresholds(given, -60, 60).thresholds
+    monkeypatch.setattr(thresholding, "_tau", lambda a: (whole(a)[0], np.zeros(whole(a)[1].shape)))
+    assert (exact_thresholds(given, -60, 60).thresholds != right).any()
+
+
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_each_boundary_is_found_among_accumulators_beyond_float32(bits: int) -> None:
     given = activation(0.37, 0.11, 3.3, 1.7, scale=2.0**-20, bits=bits, epsilon=float(np.float32(1e-5)))
@@ -323,6 +356,45 @@ def test_a_code_that_the_activation_does_not_have_is_unexplained() -> None:
 def test_a_tie_in_codes_is_told_apart() -> None:
     exact = exact_thresholds(activation(), -60, 60)  # acc 1 is 0.25 = half a step: code 0
     assert compare_codes(exact, [[1]], [[1]]).count(Verdict.TIE) == 1
+
+
+def test_a_code_is_explained_by_the_sum_that_it_was_made_from() -> None:
+    """Float32 cannot hold sums of millions: the boundary lies between the accumulator and its sum, or 8 U from that."""
+    given = activation(0.9, 0.1, scale=2.0**-20, epsilon=float(np.float32(1e-5)))
+    exact = exact_thresholds(given, -(2**29), 2**29)
+    tau, unit = float(exact.tau[0, 5]), float(exact.unit[0, 5])
+    acc = math.floor(tau - 8 * unit) - 3
+    assert acc + 8 * unit < tau, "the accumulator alone has to explain nothing"
+
+    def verdict(accumulator: int, step: int, total: float | None) -> Verdict:
+        code = exact.codes(np.array([[accumulator]])) + step
+        result = compare_codes(exact, [[accumulator]], code, None if total is None else [[total]])
+        return Verdict(result.verdicts[0, 0])
+
+    below, above = acc, math.ceil(tau + 8 * unit) + 3
+    assert verdict(below, 1, None) == verdict(above, -1, None) == Verdict.UNEXPLAINED
+    for total in (tau + 1, tau, tau - 7.9 * unit):
+        assert verdict(below, 1, total) == Verdict.FLOAT32
+    for total in (tau - 1, tau, tau + 7.9 * unit):
+        assert verdict(above, -1, total) == Verdict.FLOAT32
+    for total in (tau - 8.1 * unit, below, below - 100.0, math.nan):
+        assert verdict(below, 1, total) == Verdict.UNEXPLAINED
+    for total in (tau + 8.1 * unit, above, above + 100.0, math.nan):
+        assert verdict(above, -1, total) == Verdict.UNEXPLAINED
+    assert verdict(below, 2, tau + 1) == Verdict.UNEXPLAINED  # the next boundary is far away
+    assert verdict(below, 0, tau + 1) == Verdict.EQUAL
+
+
+def test_a_tie_is_none_where_the_sum_went_the_other_way() -> None:
+    exact = exact_thresholds(activation(), -60, 60)  # acc 1 is 0.25 = half a step: code 0
+    assert compare_codes(exact, [[1]], [[1]], [[1.0]]).count(Verdict.TIE) == 1
+    assert compare_codes(exact, [[1]], [[1]], [[0.9]]).count(Verdict.UNEXPLAINED) == 1
+
+
+def test_sums_of_another_shape_are_refused() -> None:
+    exact = exact_thresholds(activation(), -60, 60)
+    with pytest.raises(ParametersError, match=r"sums \(1, 2\)"):
+        compare_codes(exact, [[1]], [[1]], [[1.0, 2.0]])
 
 
 @pytest.mark.parametrize(

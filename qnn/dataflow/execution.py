@@ -24,7 +24,10 @@ def _activation_scales(model: ModelWrapper) -> dict[str, np.ndarray]:
 
 
 def trace(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """Run the model on `inputs` [N, ...]: ``codes_<k>`` int16 [N, ...] of each quantised activation, and ``output``.
+    """Run the model on `inputs` [N, ...]: what it gives, as ``output``, and what it came by.
+
+    ``codes_<k>`` int16 [N, ...] of each quantised activation, and ``products_<k>`` of each matrix product that is one
+    in the graph (in FINN's it is of integers), as it was summed up.
 
     The graph was made for batch 1; its input's first dimension is set to N and all shapes are inferred anew.
     """
@@ -38,4 +41,5 @@ def trace(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
     arrays = {"output": np.asarray(tensors[output.name])}
     for k, (tensor, scale) in enumerate(_activation_scales(model).items()):
         arrays[f"codes_{k}"] = np.rint(tensors[tensor] / scale).astype(np.int16)
-    return arrays
+    products = [node.output[0] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
+    return arrays | {f"products_{k}": tensors[tensor] for k, tensor in enumerate(products)}
