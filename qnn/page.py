@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from qnn import figures, histories
+from qnn import claims, figures, histories
 from qnn.cell import BIT_WIDTHS, DATASETS
 from qnn.errors import HistoryError
 from qnn.files import write_atomically
@@ -312,13 +312,51 @@ def _provenance(tables: Mapping[str, pd.DataFrame | None], folder: Path) -> str:
     )
 
 
+# --- the study's claims -----------------------------------------------------------------------------------------------
+
+
+def _claim_row(name: str, dataset: str, table: pd.DataFrame) -> str:
+    function, _ = claims.CLAIMS[name]
+    try:
+        claim = function(table, dataset)
+    except HistoryError:
+        return (
+            f'<tr><td>{TITLES[dataset]}</td><td>{name}</td><td colspan="4">not judged: the table lacks trainings; '
+            "<code>pytest benchmarks/test_claims.py</code> names them</td></tr>"
+        )
+    side = "above" if claim.claims_more else "below"
+    return (
+        f"<tr><td>{TITLES[dataset]}</td><td>\u201c{html.escape(claim.sentence)}\u201d</td>"
+        f"<td>{html.escape(claim.statistic)}</td>"
+        f"<td>{claim.estimate_points:.2f} [{claim.low_points:.2f}, {claim.high_points:.2f}]</td>"
+        f"<td>{side} {claim.threshold_points:g}</td><td><b>{claim.verdict}</b></td></tr>"
+    )
+
+
+def _claims(tables: Mapping[str, pd.DataFrame | None]) -> str:
+    rows = [
+        _claim_row(name, dataset, table)
+        for dataset, table in tables.items()
+        if table is not None
+        for name, (_, datasets) in claims.CLAIMS.items()
+        if dataset in datasets
+    ]
+    return (
+        "<h2>The study's claims on accuracy</h2><p>Each claim as a statistic in percentage points of test error, with "
+        "its 95 % interval over seeds, and what is claimed. The verdict is <i>borne out</i> or <i>refuted</i> where "
+        "the whole interval lies on one side, else <i>undecided</i>; <code>qnn/claims.py</code> says how.</p>"
+        '<div class="scroll"><table class="plain"><thead><tr><th>data set</th><th>claim</th><th>statistic</th>'
+        "<th>points</th><th>claimed</th><th>verdict</th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
 def _page(
     tables: Mapping[str, pd.DataFrame | None],
     drawings: Mapping[str, figures.Drawing],
-    sections: Sequence[str],
     folder: Path,
 ) -> str:
     study = histories.STUDY
@@ -344,18 +382,18 @@ def _page(
             *(_figure_section(name, tables, drawings) for name in KINDS),
             f"<h2>Accuracy of every cell</h2>{_pair(tables, _accuracies)}",
             f"<h2>Accuracy and input bits</h2>{_pair(tables, _input_bits)}",
-            *sections,
+            _claims(tables),
             _provenance(tables, folder),
             "</body></html>\n",
         ]
     )
 
 
-def write_report(folder: Path, *, tables: Path = histories.FOLDER, sections: Sequence[str] = ()) -> Path:
+def write_report(folder: Path, *, tables: Path = histories.FOLDER) -> Path:
     """Draw all figures from the tables of histories in `tables` and write them and the page into `folder`.
 
-    `sections` are more parts of the page, as HTML, before its last. Gives the page's path; it is written last, so that
-    what it links to is there. What a table lacks is said on the page.
+    Gives the page's path; it is written last, so that what it links to is there. What a table lacks is said on the
+    page.
 
     Raises HistoryError where there is no table at all or one is damaged, OSError where `folder` cannot be written.
     """
@@ -371,7 +409,7 @@ def write_report(folder: Path, *, tables: Path = histories.FOLDER, sections: Seq
         for name, kind in KINDS.items()
         if any(_whole_seeds(table, epochs) for epochs in kind.schedules)
     }
-    page = _page(read, drawings, sections, tables)
+    page = _page(read, drawings, tables)
     for name, drawing in drawings.items():
         write_atomically(folder / f"{name}.svg", drawing.svg)
         write_atomically(folder / f"{name}.png", drawing.png)
