@@ -23,6 +23,7 @@ from qnn.cell import Cell, Quantization
 from qnn.cli import main
 from qnn.datasets import Images, load
 from qnn.errors import CellError, CheckpointError, TrainingError
+from qnn.integer import ForwardPass
 from qnn.networks import Network, read_parameters
 from qnn.shard import EpochOutcome
 from qnn.sweep import ALL, Sweep, sweep
@@ -383,33 +384,52 @@ def saved(folder: Path) -> dict[str, Any]:
     return state
 
 
+def forward_passes(stacked: BatchedNetwork, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> list[ForwardPass]:
+    """The sweep's own forward pass in eval mode, of each cell, with its codes and matrix products."""
+    codes: list[list[Tensor]] = []
+    products: list[list[Tensor]] = []
+    original, multiply = batched.quantize_activations, batched.products
+
+    def spy_codes(x: Tensor, value: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        given = original(x, value, limit)
+        codes[-1].append((given[0] / (value.abs() / limit)).round().to(torch.int16))
+        return given
+
+    def spy_products(a: Tensor, b: Tensor) -> Tensor:
+        products[-1].append(multiply(a, b))
+        return products[-1][-1]
+
+    logits = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batched, "quantize_activations", spy_codes)
+        patch.setattr(batched, "products", spy_products)
+        for part in torch.tensor(pixels).split(1000):  # type: ignore[no-untyped-call]
+            codes.append([])
+            products.append([])
+            logits.append(batched.forward(stacked, part))
+    whole = torch.cat(logits, dim=1)
+    return [
+        ForwardPass(
+            logits=whole[k].numpy(),
+            codes=tuple(torch.cat(layer, dim=1)[k].numpy() for layer in zip(*codes, strict=True)),
+            products=tuple(torch.cat(layer, dim=1)[k].numpy() for layer in zip(*products, strict=True)),
+        )
+        for k in range(len(whole))
+    ]
+
+
 def test_a_checkpoint_has_the_integer_weights_scales_and_predictions_of_the_sweep(
     whole: tuple[Sweep, Path], tmp_path: Path
 ) -> None:
-    """Predictions on all 10,000 test images; the two differ in float32 sums alone."""
-    sweep_, folder = whole
+    """Predictions on all 10,000 test images, by the rule of ``qnn.equivalence`` for whatever computes in float32."""
+    found, folder = whole
     arrays = saved(folder)["arrays"]
-    stacked = batched.stack([trained.network for trained in sweep_.trained])
+    stacked = batched.stack([trained.network for trained in found.trained])
     for name, tensor in {**stacked.named(stacked.parameters), **stacked.statistics}.items():
         assert torch.equal(tensor, arrays[name])
     pixels = load("fashion-mnist", "test").pixels
-    found: list[list[Tensor]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        original = batched.quantize_activations
-
-        def spy(x: Tensor, value: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            given = original(x, value, limit)
-            found[-1].append((given[0] / (value.abs() / limit)).round().to(torch.int16))
-            return given
-
-        patch.setattr(batched, "quantize_activations", spy)
-        parts = []
-        for part in torch.tensor(pixels).split(1000):  # type: ignore[no-untyped-call]
-            found.append([])
-            parts.append(batched.forward(stacked, part))
-    logits = torch.cat(parts, dim=1).numpy()
-    codes = [torch.cat(layer, dim=1).numpy() for layer in zip(*found, strict=True)]
-    for k, trained in enumerate(sweep_.trained[:2]):
+    passes = forward_passes(stacked, pixels)
+    for k, trained in enumerate(found.trained):
         checkpoints.save(tmp_path / "c.safetensors", trained)
         checkpoint = checkpoints.load(tmp_path / "c.safetensors")
         assert checkpoint.parameters is not None
@@ -421,13 +441,11 @@ def test_a_checkpoint_has_the_integer_weights_scales_and_predictions_of_the_swee
             assert np.array_equal(layer.codes, (weight / scales.unsqueeze(1)).round().numpy())
         golden = integer.golden(checkpoint.parameters)
         trace = golden.trace(pixels)
-        comparison = equivalence.compare_forward_pass(golden, trace, [layer[k] for layer in codes], pixels)
-        comparison.require_explained("sweep")
-        equal = comparison.equal_images
-        exact = integer.logits(golden.parameters, golden.evaluate(pixels))
-        assert (np.abs(logits[k] - exact)[equal] <= equivalence.logit_bound(golden)).all()
-        in_brevitas = inference.layer_codes(checkpoint.network, pixels, trace)
-        equivalence.compare_layers(golden, trace, in_brevitas, pixels).require_explained("Brevitas")
+        for name, float32 in (("sweep", passes[k]), ("Brevitas", inference.run(checkpoint.network, pixels))):
+            comparison = equivalence.compare_forward_pass(golden, trace, float32.codes, pixels, float32.products)
+            comparison.require_explained(name)
+            exact = integer.logits(golden.parameters, comparison.sums[-1].accumulators)
+            assert (np.abs(float32.logits - exact) <= equivalence.logit_bound(golden)).all()
 
 
 class Interrupted(Exception):
