@@ -19,6 +19,21 @@ _CHUNK_IMAGES = 1000
 
 
 @contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: its sums are then the same on any number of cores.
+
+    Nothing is lost. Such small tensors gain little from a second thread, and where other programs keep the cores busy,
+    as building ahead does, threads that wait for each other take twenty times as long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def _outputs(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
     """What the modules give from now on, in the order in which they do."""
     seen: list[Tensor] = []
@@ -42,7 +57,8 @@ def _codes(activation: Any, outputs: Tensor) -> NDArray[np.int16]:
 def run(network: Network, pixels: NDArray[np.uint8]) -> ForwardPass:
     """One forward pass of a quantised network in eval mode, for pixels [images, inputs]; nothing is computed twice."""
     starts = range(0, max(len(pixels), 1), _CHUNK_IMAGES)
-    chunks = [_run(network, torch.tensor(pixels[start : start + _CHUNK_IMAGES])) for start in starts]
+    with _one_thread():
+        chunks = [_run(network, torch.tensor(pixels[start : start + _CHUNK_IMAGES])) for start in starts]
     return ForwardPass(
         logits=np.concatenate([chunk.logits for chunk in chunks]),
         codes=tuple(np.concatenate(parts) for parts in zip(*(chunk.codes for chunk in chunks), strict=True)),
