@@ -165,15 +165,11 @@ class IntegerNetwork:
 
     def accumulators(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
         """Accumulators [images, outputs] of layer k (from 1) on codes [images, inputs] of the activation before it."""
-        weights = self._float_weights[k - 1]
-        accumulators: NDArray[np.int64] = (codes.astype(weights.dtype) @ weights).astype(np.int64)
-        return accumulators
+        return _product(codes, self._float_weights[k - 1])
 
     def magnitudes(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
         """What the same accumulators would be if all weights and codes were positive: sum |weight| |code|."""
-        weights = np.abs(self._float_weights[k - 1])
-        magnitudes: NDArray[np.int64] = (np.abs(codes).astype(weights.dtype) @ weights).astype(np.int64)
-        return magnitudes
+        return _product(np.abs(codes), np.abs(self._float_weights[k - 1]))
 
     @cached_property
     def _pixel_codes(self) -> NDArray[np.int16]:
@@ -209,6 +205,15 @@ class IntegerNetwork:
         accumulators = self.trace(pixels)[-1].accumulators
         assert accumulators is not None
         return accumulators
+
+
+def _product(codes: NDArray[np.int16], weights: NDArray[Any]) -> NDArray[np.int64]:
+    """Codes @ weights in the type of the weights, in chunks that stay in the processor's cache."""
+    product = np.empty((len(codes), weights.shape[1]), dtype=np.int64)
+    for start in range(0, len(codes), _CHUNK_IMAGES):
+        chunk = slice(start, start + _CHUNK_IMAGES)
+        product[chunk] = codes[chunk].astype(weights.dtype) @ weights
+    return product
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
