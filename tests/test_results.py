@@ -70,9 +70,11 @@ def test_what_is_not_known_is_a_dash_and_never_a_zero() -> None:
 
 def _accuracy(cell: str, top1_percent: float, **metrics: Metric) -> Row:
     counts: dict[str, Metric] = {
-        "images_with_other_top1": 1,
+        "brevitas_codes_off": 5,
+        "codes_compared": 12_160_000,
         "images_with_boundary_codes": 4,
         "images_compared": 10_000,
+        "images_with_other_top1": 1,
     }
     known = {"brevitas_top1_percent": top1_percent, "golden_top1_percent": top1_percent, "floor_percent": 87.0}
     return Row(
@@ -98,12 +100,31 @@ def test_the_accuracy_of_many_cells_is_a_grid_for_each_data_set() -> None:
     assert text.splitlines()[1].split() == [f"W{bits}" for bits in range(2, 9)]
     assert lines["A5"] == ["A5", "88.52", "88.53", "88.54", "-", "88.56", "88.57", "88.58"]
     assert "best 88.88 %: A8W8; the paper's best 88 %" in text
-    assert "192 of 480,000 images hold a Brevitas code on the other side of a boundary; 48 are classified" in text
+    assert "240 of 583,680,000 Brevitas codes, in 192 of 480,000 images; 48 are classified otherwise" in text
     mnist = text.partition("tfc mnist")[2]
     assert "A4  97.50      -" in mnist
     assert "best 97.90 %: A3W3\n" in mnist
     assert "Brevitas 88" not in text, "a cell that is in the grid needs no lines of its own"
     assert len(text.splitlines()) < 20
+
+
+def test_without_accuracies_the_grid_counts_the_codes_that_are_off() -> None:
+    counts = {"codes_compared": 12_160_000, "images_with_boundary_codes": 4, "images_compared": 10_000}
+    text = _show(
+        *(
+            Row(
+                test="t",
+                hop="equivalence",
+                status=Status.PASSED,
+                cell=f"tfc-mnist-A3W{bits}",
+                metrics={"brevitas_codes_off": bits, **counts},
+            )
+            for bits in (2, 4)
+        )
+    )
+    assert "tfc mnist   Brevitas codes off by float32 alone" in text
+    assert "A3   2   4" in text
+    assert "6 of 24,320,000 Brevitas codes, in 8 of 20,000 images" in text
 
 
 def test_a_cell_below_its_floor_is_named_under_the_grid() -> None:
@@ -125,8 +146,8 @@ def test_hardware_keeps_its_lines_beside_the_grid() -> None:
 
 
 def test_a_single_cell_says_what_float32_changes() -> None:
-    text = _show(_accuracy(CELL, 88.1, brevitas_codes_off=2, codes_compared=12_160_000))
-    assert "2 of 12,160,000 Brevitas codes, which change the top-1 of 1 images" in text
+    text = _show(_accuracy(CELL, 88.1))
+    assert "5 of 12,160,000 Brevitas codes, which change the top-1 of 1 images" in text
     assert "W3" not in text.replace("A3W3", "")
 
 
