@@ -66,7 +66,7 @@ def paper_accuracy_percent(cell: Cell) -> float | None:
 
 
 def shipped_checkpoint(cell: Cell, folder: Path = CHECKPOINTS) -> Path:
-    """Where the checkpoint of a cell that comes with the repository lies; its log has the suffix ``.jsonl``."""
+    """Where the checkpoint of a cell that comes with the repository lies."""
     return folder / cell.dataset / f"{cell.network}-{cell.quantization}.safetensors"
 
 

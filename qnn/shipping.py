@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Sequence
-from decimal import ROUND_FLOOR, Decimal
+from decimal import Decimal
 from pathlib import Path
 
 from qnn import checkpoints, reference
@@ -23,8 +23,8 @@ tolerance_percent = {TOLERANCE_PERCENT}
 
 
 def _floor(test_accuracy: float) -> Decimal:
-    hundredth = Decimal("0.01")
-    return (Decimal(repr(test_accuracy)) * 100 - TOLERANCE_PERCENT).quantize(hundredth, rounding=ROUND_FLOOR)
+    """Hundredths of a per cent are whole images."""
+    return (Decimal(repr(test_accuracy)) * 100).quantize(Decimal("0.01")) - TOLERANCE_PERCENT
 
 
 def _floors(found: dict[str, dict[str, Decimal]]) -> str:
