@@ -24,7 +24,6 @@ __all__ = [
     "SumsComparison",
     "codes_of",
     "compare_forward_pass",
-    "compare_layers",
     "compare_models",
     "images_that_differ",
     "logit_bound",
@@ -125,17 +124,6 @@ class CodesComparison:
                 layer.require_explained(f"{name}, layer {k}")
 
 
-def compare_layers(
-    golden: GoldenNetwork,
-    trace: Sequence[LayerTrace],
-    codes: Codes,
-    pixels: NDArray[np.uint8],
-    products: Products | None = None,
-) -> CodesComparison:
-    """Codes, and products, of layers that were each fed with the golden codes of the layer before, as in `trace`."""
-    return _compare(golden, trace, [layer.codes for layer in trace if layer.codes is not None], codes, pixels, products)
-
-
 def compare_forward_pass(
     golden: GoldenNetwork,
     trace: Sequence[LayerTrace],
@@ -148,7 +136,19 @@ def compare_forward_pass(
     So a difference is that layer's own, and all layers of all images are compared, those behind a difference too.
     `trace` is the golden model's on `pixels`.
     """
-    return _compare(golden, _fed_with(golden, trace, codes), codes, codes, pixels, products)
+    expected = _fed_with(golden, trace, codes)
+    sums = _compare_sums(golden, expected, codes, products) if products is not None else ()
+    activations, equal = [], np.ones(len(pixels), dtype=np.bool_)
+    for k, given in enumerate(codes):
+        accumulators = pixels if k == 0 else expected[k].accumulators
+        assert accumulators is not None
+        differs = (given != expected[k].codes).any(axis=1)
+        real = sums[k - 1].sums[differs] if sums and k > 0 else None
+        activations.append(_compare_activation(golden, k, accumulators[differs], given[differs], real))
+        equal &= ~differs
+    return CodesComparison(
+        activations=tuple(activations), compared=sum(given.size for given in codes), equal_images=equal, sums=sums
+    )
 
 
 def _fed_with(golden: GoldenNetwork, trace: Sequence[LayerTrace], codes: Codes) -> list[LayerTrace]:
@@ -166,29 +166,6 @@ def _fed_with(golden: GoldenNetwork, trace: Sequence[LayerTrace], codes: Codes) 
     return fed
 
 
-def _compare(
-    golden: GoldenNetwork,
-    expected: Sequence[LayerTrace],
-    inputs: Codes,
-    codes: Codes,
-    pixels: NDArray[np.uint8],
-    products: Products | None,
-) -> CodesComparison:
-    """`codes` against those of `expected`, which is what the layers give on `inputs`, exactly."""
-    sums = _compare_sums(golden, expected, inputs, products) if products is not None else ()
-    activations, equal = [], np.ones(len(pixels), dtype=np.bool_)
-    for k, given in enumerate(codes):
-        accumulators = pixels if k == 0 else expected[k].accumulators
-        assert accumulators is not None
-        differs = (given != expected[k].codes).any(axis=1)
-        real = sums[k - 1].sums[differs] if sums and k > 0 else None
-        activations.append(_compare_activation(golden, k, accumulators[differs], given[differs], real))
-        equal &= ~differs
-    return CodesComparison(
-        activations=tuple(activations), compared=sum(given.size for given in codes), equal_images=equal, sums=sums
-    )
-
-
 def _compare_activation(
     golden: GoldenNetwork,
     k: int,
@@ -202,11 +179,11 @@ def _compare_activation(
 
 
 def _compare_sums(
-    golden: GoldenNetwork, expected: Sequence[LayerTrace], inputs: Codes, products: Products
+    golden: GoldenNetwork, expected: Sequence[LayerTrace], codes: Codes, products: Products
 ) -> tuple[SumsComparison, ...]:
     scales = accumulator_scales(golden.parameters)
     compared = []
-    for k, (fed, product, scale) in enumerate(zip(inputs, products, scales, strict=True), start=1):
+    for k, (fed, product, scale) in enumerate(zip(codes, products, scales, strict=True), start=1):
         signs = golden.exact[k].signs if k < len(golden.exact) else 1  # the last layer's weights are not flipped
         accumulators = expected[k].accumulators
         assert accumulators is not None

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qnn.integer import ForwardPass, LayerTrace
+from qnn.integer import ForwardPass
 from qnn.networks import Network
 
-__all__ = ["layer_codes", "run"]
+__all__ = ["run"]
 
 _CHUNK_IMAGES = 1000
 """A chunk's tensors stay in the processor's cache; smaller ones cost more in Brevitas' Python."""
@@ -74,18 +74,3 @@ def _run(network: Network, pixels: Tensor) -> ForwardPass:
         codes=tuple(_codes(*pair) for pair in zip(network.activations, activated, strict=True)),
         products=tuple(outputs.numpy() for outputs in summed),
     )
-
-
-@torch.no_grad()
-def layer_codes(network: Network, pixels: NDArray[np.uint8], golden: tuple[LayerTrace, ...]) -> list[NDArray[np.int16]]:
-    """Brevitas' codes [images, channels] of every activation, each layer fed with the *golden* codes before it.
-
-    So a difference in one layer is that layer's own. The first entry is the input quantiser's, of the pixels.
-    """
-    activations: list[Any] = list(network.activations)
-    codes = [_codes(activations[0], activations[0](network.normalise(torch.tensor(pixels).float())))]
-    layers = zip(activations, network.linears, network.norms, activations[1:], strict=False)
-    for trace, (before, linear, norm, behind) in zip(golden, layers, strict=False):
-        inputs = torch.tensor(trace.codes, dtype=torch.float32) * before.act_quant.scale()
-        codes.append(_codes(behind, behind(norm(linear(inputs)))))
-    return codes

@@ -10,7 +10,7 @@ from qnn import datasets, equivalence, integer, reference
 from qnn.cell import Cell, Quantization
 from qnn.checkpoints import load
 from qnn.errors import EquivalenceError
-from qnn.inference import layer_codes, run
+from qnn.inference import run
 from qnn.integer import ForwardPass, GoldenNetwork, IntegerLayer, IntegerNetwork
 from qnn.networks import WIDTHS, Network, build_from_parameters
 from qnn.parameters import LayerParameters, NetworkParameters
@@ -110,21 +110,6 @@ def _tail(golden: GoldenNetwork) -> tuple[np.ndarray, np.ndarray]:
     return (one - zero).astype(np.float32), zero.astype(np.float32)
 
 
-def test_brevitas_layers_are_explained_and_a_wrong_code_is_named(
-    golden: GoldenNetwork, network: Network, pixels: np.ndarray
-) -> None:
-    trace = golden.trace(pixels)
-    codes = layer_codes(network, pixels, trace)
-    comparison = equivalence.compare_layers(golden, trace, codes, pixels)
-    comparison.require_explained("Brevitas")
-    assert comparison.compared == len(pixels) * (1024 + 3 * 64)
-    codes[2][11, 5] = 3 if codes[2][11, 5] < 0 else -4
-    wrong = equivalence.compare_layers(golden, trace, codes, pixels)
-    assert not wrong.equal_images[11]
-    with pytest.raises(EquivalenceError, match=r"Brevitas, activation 2: 1 of .*\n  channel 5"):
-        wrong.require_explained("Brevitas")
-
-
 def _off_by_one(codes: np.ndarray) -> np.ndarray:
     return np.where(codes > 0, codes - 1, codes + 1)
 
@@ -160,6 +145,7 @@ def test_a_forward_pass_of_brevitas_is_explained_and_its_sums_are_near_the_accum
 ) -> None:
     comparison = _compare(golden, forward_pass, pixels)
     comparison.require_explained("Brevitas")
+    assert comparison.compared == len(pixels) * (1024 + 3 * 64)
     assert len(comparison.sums) == 4
     assert comparison.largest_sum_error is not None
     assert 0 < comparison.largest_sum_error < 0.5
@@ -175,6 +161,18 @@ def test_logits_that_float32_does_not_explain_are_named(
     logits[42, 7] += np.float32(change)
     with pytest.raises(EquivalenceError, match=r"logits of 1 of 200 images .* first image 42, class 7: "):
         equivalence.require_close_logits(golden, accumulators, logits, "Brevitas")
+
+
+def test_a_wrong_code_is_named_whether_or_not_sums_are_told(
+    golden: GoldenNetwork, forward_pass: ForwardPass, pixels: np.ndarray
+) -> None:
+    codes = [array.copy() for array in forward_pass.codes]
+    codes[2][11, 5] = 3 if codes[2][11, 5] < 0 else -4
+    for products in (None, forward_pass.products):
+        wrong = equivalence.compare_forward_pass(golden, golden.trace(pixels), codes, pixels, products)
+        assert not wrong.equal_images[11]
+        with pytest.raises(EquivalenceError, match=r"Brevitas, activation 2: 1 of .*\n  channel 5"):
+            wrong.require_explained("Brevitas")
 
 
 def test_a_code_that_its_own_sum_contradicts_is_named(
