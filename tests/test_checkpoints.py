@@ -213,4 +213,3 @@ def test_a_shipped_checkpoint_is_as_good_as_it_says(dataset: str) -> None:
     checkpoint = checkpoints.load(reference.shipped_checkpoint(cell))
     # A few images near a tie may fall to the other side where another processor adds in another order.
     assert 1 - evaluate(checkpoint.network, load(dataset, "test")) == pytest.approx(checkpoint.test_accuracy, abs=5e-4)
-
