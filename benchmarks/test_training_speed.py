@@ -6,7 +6,6 @@ ratios stay. An image trained by one network counts as one; the images are the 1
 
 import gzip
 import itertools
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -143,7 +142,9 @@ def products_speed() -> float:
 @pytest.mark.speed
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile about itself
 def test_training_speed(tmp_path: Path, benchmark: Any, record: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    cores = multiprocessing.cpu_count()
+    from qnn.sweep import default_threads
+
+    cores = default_threads()
     images = datasets.load("fashion-mnist", "test")
     with ExitStack() as stack:
         speeds: dict[str, Speed] = {

@@ -65,14 +65,6 @@ class BatchedNetwork:
         parts = flat.split([math.prod(shape) for shape in self.shapes.values()])  # type: ignore[no-untyped-call]
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
-    def write_to(self, cell: int, network: Network) -> None:
-        """Copy one cell into a network of its bit widths, in place: loading a state dict rebuilds its quantisers."""
-        with torch.no_grad():
-            found = {**self.named(self.parameters), **self.statistics}
-            for name, tensor in network.state_dict().items():
-                if name in found:
-                    tensor.copy_(found[name][cell])
-
 
 def stack(networks: Sequence[Network], *, device: torch.device | None = None) -> BatchedNetwork:
     """Copies of quantised networks, in this order, as one."""
@@ -221,7 +213,7 @@ class _Layer:
     """One over the deviation that was divided by, [G, 1, outputs]."""
 
 
-def _one_of_each(network: BatchedNetwork, named: Mapping[str, Tensor], k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _layer_parameters(network: BatchedNetwork, named: Mapping[str, Tensor], k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Layer k's activation value [G, 1, 1], and batch norm's gamma and beta [G, 1, outputs]."""
     gamma, beta = (named[f"norms.{k}.{name}"].unsqueeze(1) for name in ("weight", "bias"))
     return named[_activation_name(k)].view(-1, 1, 1), gamma, beta
@@ -238,7 +230,7 @@ def loss_and_gradient(
     x = Network.normalise(pixels.to(network.parameters.dtype)).unsqueeze(0)
     layers = []
     for k in range(LAYERS):
-        value, gamma, beta = _one_of_each(network, named, k)
+        value, gamma, beta = _layer_parameters(network, named, k)
         weight = quantize_weights(named[f"linears.{k}.weight"], network.weight_limits[k], per_channel=k < LAYERS - 1)
         quantized, slopes, inside = quantize_activations(x, value, network.activation_limits[k])
         dropped = drop(quantized, masks[k])
@@ -265,7 +257,7 @@ def loss_and_gradient(
     gradient = (log_likelihood.exp() - right) / count
     found_gradients: dict[str, Tensor] = {}
     for k, layer in reversed(list(enumerate(layers))):
-        value, gamma, _ = _one_of_each(network, named, k)
+        value, gamma, _ = _layer_parameters(network, named, k)
         of_beta = gradient.sum(dim=1, keepdim=True)
         of_gamma = (gradient * layer.normal).sum(dim=1, keepdim=True)
         of_z = gamma * layer.inverse * (gradient - (of_beta + layer.normal * of_gamma) / count)
@@ -320,7 +312,7 @@ def forward(network: BatchedNetwork, pixels: Tensor) -> Tensor:
     named = network.named(network.parameters)
     x = Network.normalise(pixels.to(network.parameters.dtype)).unsqueeze(0)
     for k in range(LAYERS):
-        value, gamma, beta = _one_of_each(network, named, k)
+        value, gamma, beta = _layer_parameters(network, named, k)
         weight = quantize_weights(named[f"linears.{k}.weight"], network.weight_limits[k], per_channel=k < LAYERS - 1)
         z = products(quantize_activations(x, value, network.activation_limits[k])[0], weight)
         mean, variance = (network.statistics[f"norms.{k}.running_{name}"].unsqueeze(1) for name in ("mean", "var"))

@@ -13,6 +13,7 @@ from qnn.errors import CellError
 __all__ = [
     "BIT_WIDTHS",
     "DATASETS",
+    "INPUT_BITS",
     "NETWORKS",
     "PART",
     "Cell",
@@ -25,6 +26,9 @@ __all__ = [
 
 BIT_WIDTHS = range(2, 9)
 """Bit widths of weights and of activations that the study trains (paper, III-B)."""
+
+INPUT_BITS = 8
+"""Of the quantiser that the images go through first, in all cells of the study."""
 
 NETWORKS = ("tfc",)
 DATASETS = ("fashion-mnist", "mnist")

@@ -36,8 +36,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t  # type: ignore[import-untyped]
 
-from qnn.cell import BIT_WIDTHS, Quantization
+from qnn.cell import BIT_WIDTHS, INPUT_BITS, Quantization
 from qnn.errors import HistoryError
+from qnn.histories import LONG, SHORT
 
 __all__ = [
     "CLAIMS",
@@ -73,8 +74,6 @@ interval at its errors, about 2 %, is 0.27 each way.
 """
 
 TEST_IMAGES = 10_000
-_LONG, _SHORT = 100, 40
-_INPUT_BITS = 8
 _CONFIDENCE = 0.95
 _CELLS = [(a, w) for a in BIT_WIDTHS for w in BIT_WIDTHS]
 
@@ -136,9 +135,9 @@ def _command(dataset: str, *, epochs: int, seed: int, input_bits: int, cells: Se
     words = ["python -m qnn sweep --dataset", dataset, "--seed", str(seed)]
     if len(cells) < len(_CELLS):
         words += ["--cells", ",".join(cells)]
-    if epochs == _SHORT:
+    if epochs == SHORT:
         words += ["--epochs 40 --milestones 36 38"]
-    if input_bits != _INPUT_BITS:
+    if input_bits != INPUT_BITS:
         words += ["--input-bits", str(input_bits)]
     return " ".join(words)
 
@@ -149,9 +148,9 @@ def _errors(
     *,
     seeds: Collection[int],
     cells: Sequence[tuple[int, int]] = _CELLS,
-    epochs: int = _LONG,
+    epochs: int = LONG,
     epoch: int | None = None,
-    input_bits: int = _INPUT_BITS,
+    input_bits: int = INPUT_BITS,
 ) -> NDArray[np.float64]:
     """Test error in percentage points, shape (seeds, cells), after `epoch` (the last) of a schedule of `epochs`.
 
@@ -188,7 +187,7 @@ def _errors(
 
 
 def _sweep_errors(
-    histories: pd.DataFrame, dataset: str, *, seeds: Collection[int], epochs: int = _LONG, epoch: int | None = None
+    histories: pd.DataFrame, dataset: str, *, seeds: Collection[int], epochs: int = LONG, epoch: int | None = None
 ) -> Errors:
     """Of all 49 cells, shape (seeds, activation bits, weight bits). Raises HistoryError where two seeds are copies."""
     errors = _errors(histories, dataset, seeds=seeds, epochs=epochs, epoch=epoch)
@@ -425,8 +424,8 @@ def epochs_trade_for_bits(histories: pd.DataFrame, dataset: str = "fashion-mnist
     over the 7 differences, paired by activation bits.
     """
     long = _sweep_errors(histories, dataset, seeds=SEEDS[dataset])
-    short = _sweep_errors(histories, dataset, seeds=SHORT_SEEDS, epochs=_SHORT)
-    middle = _sweep_errors(histories, dataset, seeds=SEEDS[dataset], epoch=_SHORT)
+    short = _sweep_errors(histories, dataset, seeds=SHORT_SEEDS, epochs=SHORT)
+    middle = _sweep_errors(histories, dataset, seeds=SEEDS[dataset], epoch=SHORT)
     two, eight = BIT_WIDTHS.index(2), BIT_WIDTHS.index(8)
     column = np.zeros(long.shape[1:])
     column[:, two] = 1 / len(column)
@@ -555,7 +554,7 @@ def _input_bits(histories: pd.DataFrame, dataset: str, fewer: int) -> Claim:
         dataset=dataset,
         sentence="using higher inputs precisions over the other quantizations will improve the end accuracy at very "
         "little cost",
-        statistic=f"error of A3W3 with {fewer} input bits less that with {_INPUT_BITS}",
+        statistic=f"error of A3W3 with {fewer} input bits less that with {INPUT_BITS}",
         estimate_points=estimate,
         low_points=estimate - half,
         high_points=estimate + half,
@@ -563,7 +562,7 @@ def _input_bits(histories: pd.DataFrame, dataset: str, fewer: int) -> Claim:
         claims_more=True,
         n=2 * len(seeds),
         remarks=(
-            f"{fewer} input bits {few.mean():.2f}, {_INPUT_BITS} input bits {many.mean():.2f}",
+            f"{fewer} input bits {few.mean():.2f}, {INPUT_BITS} input bits {many.mean():.2f}",
             f"from these {len(gains)} seeds alone: {_interval(estimate, own_half)}",
             "what the input's bits cost in hardware is not measured here",
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qnn import datasets, reference
-from qnn.cell import DATASETS, NETWORKS, Cell, Quantization, dataset_name
+from qnn.cell import DATASETS, INPUT_BITS, NETWORKS, Cell, Quantization, dataset_name
 from qnn.errors import CellError, CheckpointError, QnnError
 
 # torch and Brevitas take seconds to import: `--help` and a wrong cell's name are answered without them.
@@ -32,14 +32,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a cell with the study's Table I. The same command goes on with an interrupted training.",
     )
     train.add_argument("cell", help=CELL_HELP)
-    train.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
     train.add_argument("--network", default=NETWORKS[0], help=" or ".join(NETWORKS))
-    train.add_argument("--folder", type=Path, default=Path("runs"), help="for state, log and checkpoint (%(default)s)")
-    train.add_argument("--epochs", type=int, help="100")
     train.add_argument("--batch-size", type=int, help="100")
     train.add_argument("--learning-rate", type=float, help="0.01")
-    train.add_argument("--milestones", type=int, nargs="*", help="epochs after which the rate is a tenth: 90 95")
-    train.add_argument("--seed", type=int, help="0")
     train.add_argument("--validation", type=int, metavar="N", help="hold N training images out and log their error")
     train.add_argument("--threads", type=int, help="1")
     train.set_defaults(run=_train)
@@ -50,14 +45,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Train cells at once with the study's Table I. The same command goes on after an interruption.",
     )
     sweep.add_argument("--cells", type=_names, metavar="A3W3,A4W4", help="those to train (all 49)")
-    sweep.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
-    sweep.add_argument("--folder", type=Path, default=Path("runs"), help="for state, logs, checkpoints (%(default)s)")
-    sweep.add_argument("--epochs", type=int, help="100")
-    sweep.add_argument("--milestones", type=int, nargs="*", help="epochs after which the rate is a tenth: 90 95")
-    sweep.add_argument("--seed", type=int, help="0")
-    sweep.add_argument("--input-bits", type=int, metavar="N", help="bits of the first quantiser: 2 to 8 (8)")
+    sweep.add_argument(
+        "--input-bits", type=int, default=INPUT_BITS, metavar="N", help="bits of the first quantiser: 2 to 8 (8)"
+    )
     sweep.add_argument("--threads", type=int, help="processes, of one thread each (one for each core)")
     sweep.set_defaults(run=_sweep)
+    for command in (train, sweep):
+        command.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
+        command.add_argument(
+            "--folder", type=Path, default=Path("runs"), help="for state, logs, checkpoints (%(default)s)"
+        )
+        command.add_argument("--epochs", type=int, help="100")
+        command.add_argument("--milestones", type=int, nargs="*", help="epochs after which the rate is a tenth: 90 95")
+        command.add_argument("--seed", type=int, help="0")
 
     ship = commands.add_parser(
         "ship",
@@ -172,7 +172,6 @@ def _sweep(options: argparse.Namespace) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from qnn import checkpoints, training
-    from qnn.networks import INPUT_BITS
     from qnn.sweep import ALL, default_threads, sweep
 
     cells = [Cell(dataset=dataset, quantization=quantization) for quantization in (asked or ALL)]
@@ -206,7 +205,7 @@ def _sweep(options: argparse.Namespace) -> None:
             train=images,
             test=test,
             folder=options.folder,
-            input_bits=INPUT_BITS if options.input_bits is None else options.input_bits,
+            input_bits=options.input_bits,
             on_epoch=on_epoch,
             on_images=on_images,
         )

@@ -20,8 +20,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-from qnn.cell import BIT_WIDTHS
-from qnn.histories import SCHEDULES
+from qnn.cell import BIT_WIDTHS, INPUT_BITS
+from qnn.histories import LONG, SCHEDULES, SHORT
 
 __all__ = [
     "SMOOTHED_EPOCHS",
@@ -41,8 +41,6 @@ __all__ = [
 ]
 
 COLUMN_INCHES = 3.5
-INPUT_BITS = 8
-"""Of the study's 49 networks."""
 FACTORS = {"weight_bits": "weight bits", "activation_bits": "activation bits"}
 SMOOTHED_EPOCHS = 9
 """Window of the running mean in `error_over_epochs`."""
@@ -264,7 +262,6 @@ def error_over_epochs(table: pd.DataFrame, epochs: int = 100) -> Figure:
     return figure
 
 
-SHORT, LONG = 40, 100
 SERIES = (
     # schedule, epoch, label, colour, marker
     (LONG, SHORT, f"epoch {SHORT} of {LONG}", GREY, "x"),

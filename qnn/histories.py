@@ -21,11 +21,12 @@ from qnn.cell import DATASETS, Quantization
 from qnn.errors import CellError, HistoryError
 from qnn.files import write_atomically
 
-__all__ = ["FOLDER", "REMEDY", "SCHEDULES", "STUDY", "collect", "read", "read_trainings", "table_path"]
+__all__ = ["FOLDER", "LONG", "REMEDY", "SCHEDULES", "SHORT", "STUDY", "collect", "read", "read_trainings", "table_path"]
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "histories"
 
-SCHEDULES = {100: (90, 95), 40: (36, 38)}
+LONG, SHORT = 100, 40
+SCHEDULES = {LONG: (90, 95), SHORT: (36, 38)}
 """{epochs: milestones} of the trainings that the tables hold: the column ``epochs`` alone names the schedule."""
 
 STUDY = {"batch_size": 100, "learning_rate": 0.01, "beta1": 0.9, "beta2": 0.999, "decay": 0.1, "validation": 0}

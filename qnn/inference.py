@@ -10,27 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qnn.integer import ForwardPass
-from qnn.networks import Network
+from qnn.networks import Network, torch_threads
 
 __all__ = ["run"]
 
 _CHUNK_IMAGES = 1000
 """A chunk's tensors stay in the processor's cache; smaller ones cost more in Brevitas' Python."""
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: its sums are then the same on any number of cores.
-
-    Nothing is lost. Such small tensors gain little from a second thread, and where other programs keep the cores busy,
-    as building ahead does, threads that wait for each other take twenty times as long.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -57,7 +42,10 @@ def _codes(activation: Any, outputs: Tensor) -> NDArray[np.int16]:
 def run(network: Network, pixels: NDArray[np.uint8]) -> ForwardPass:
     """One forward pass of a quantised network in eval mode, for pixels [images, inputs]; nothing is computed twice."""
     starts = range(0, max(len(pixels), 1), _CHUNK_IMAGES)
-    with _one_thread():
+    # One thread: its sums are then the same on any number of cores. Nothing is lost: such small tensors gain little
+    # from a second one, and where other programs keep the cores busy, threads that wait for each other take twenty
+    # times as long.
+    with torch_threads(1):
         chunks = [_run(network, torch.tensor(pixels[start : start + _CHUNK_IMAGES])) for start in starts]
     return ForwardPass(
         logits=np.concatenate([chunk.logits for chunk in chunks]),

@@ -9,6 +9,8 @@ norm, a quantised HardTanh in front of each dropout::
 
 import itertools
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,19 @@ from brevitas.nn import QuantHardTanh, QuantLinear
 from brevitas.quant import Int8ActPerTensorFloatMinMaxInit, Int8WeightPerChannelFloat, Int8WeightPerTensorFloat
 from torch import Tensor, nn
 
-from qnn.cell import Quantization
+from qnn.cell import INPUT_BITS, Quantization
 from qnn.errors import CellError
 from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, LayerParameters, NetworkParameters
 
-__all__ = ["INPUT_BITS", "WIDTHS", "Network", "StoredScale", "build_from_parameters", "read_parameters"]
+__all__ = [
+    "WIDTHS",
+    "Network",
+    "StoredScale",
+    "build_from_parameters",
+    "copy_state",
+    "read_parameters",
+    "torch_threads",
+]
 
 with warnings.catch_warnings():
     # Torch says once in a process that named tensors are experimental, and Brevitas meets them in every layer.
@@ -29,7 +39,6 @@ with warnings.catch_warnings():
     torch.empty(0).rename(None)  # type: ignore[no-untyped-call]
 
 WIDTHS = (1024, 64, 64, 64, 10)
-INPUT_BITS = 8
 DROPOUT = 0.2
 
 # torch.compile does not follow NumPy's scalars.
@@ -97,6 +106,28 @@ class StoredScale(nn.Module):
     def forward(self, weights: Tensor, threshold: Tensor | None = None) -> Tensor:
         """Brevitas asks with the weights and the largest code; neither matters here."""
         return self.get_buffer("scale")
+
+
+def copy_state(network: Network, tensors: Mapping[str, Tensor]) -> None:
+    """Copy what `tensors` has of the network's state, in place.
+
+    Loading a state dict would make Brevitas build its quantisers anew, and an optimiser go on with the old ones'.
+    """
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if name in tensors:
+                tensor.copy_(tensors[name])
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads for torch; as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _float32(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

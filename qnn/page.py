@@ -17,15 +17,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from qnn import claims, figures, histories
-from qnn.cell import BIT_WIDTHS, DATASETS
+from qnn.cell import BIT_WIDTHS, DATASETS, INPUT_BITS
 from qnn.errors import HistoryError
 from qnn.files import write_atomically
+from qnn.histories import LONG, SHORT
 
 __all__ = ["INDEX", "write_report"]
 
 INDEX = "index.html"
 TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
-LONG, SHORT = figures.LONG, figures.SHORT
 CELLS = len(BIT_WIDTHS) ** 2
 
 STYLE = """
@@ -262,9 +262,9 @@ def _summary(table: pd.DataFrame, errors: pd.DataFrame) -> str:
 def _input_bits(table: pd.DataFrame) -> str:
     """Cells that were trained with several widths of the first quantiser."""
     last = table[table["epoch"].eq(table["epochs"]) & table["epochs"].eq(LONG) & table["input_bits"].notna()]
-    others = last.loc[last["input_bits"].ne(figures.INPUT_BITS), "cell"].unique()
+    others = last.loc[last["input_bits"].ne(INPUT_BITS), "cell"].unique()
     if not len(others):
-        return _missing(f"The table has only trainings with {figures.INPUT_BITS} input bits.")
+        return _missing(f"The table has only trainings with {INPUT_BITS} input bits.")
     rows = [
         f"<tr><td>{cell}</td><td>{bits}</td><td>{100 - 100 * group['test_error'].mean():.2f}</td>"
         f"<td>{_list(sorted(group['seed']))}</td></tr>"
@@ -374,7 +374,7 @@ def _page(
             f"<title>Accuracy of {CELLS} bit-width cells</title><style>{STYLE}</style></head><body>",
             f"<h1>Accuracy of {CELLS} bit-width cells</h1>",
             "<p>A multilayer perceptron (1024, 64, 64, 64, 10) with activations and weights of "
-            f"{BIT_WIDTHS[0]} to {BIT_WIDTHS[-1]} bits each and inputs of {figures.INPUT_BITS} bits, trained as in "
+            f"{BIT_WIDTHS[0]} to {BIT_WIDTHS[-1]} bits each and inputs of {INPUT_BITS} bits, trained as in "
             "Table I of “Benchmarking Quantized Neural Networks on FPGAs with FINN” (Ducasse, Cotret, Lagadec, "
             f"Stewart; DATE Friday Workshop 2021): Adam, batches of {study['batch_size']}, all 60,000 training "
             "images; the last epoch is the result. A3W2 has 3-bit activations and 2-bit weights.</p>",

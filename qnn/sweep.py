@@ -17,11 +17,11 @@ from shutil import which
 
 import torch
 
-from qnn.cell import BIT_WIDTHS, Cell, Quantization
+from qnn.cell import BIT_WIDTHS, INPUT_BITS, Cell, Quantization
 from qnn.datasets import Images
 from qnn.errors import CellError, TrainingError
 from qnn.files import write_atomically
-from qnn.networks import INPUT_BITS, Network
+from qnn.networks import Network, copy_state
 from qnn.shard import EpochOutcome, Job, State, run_epochs
 from qnn.training import (
     STATE_FORMAT,
@@ -170,11 +170,7 @@ class _Run:
             if str(cell) in self.stopped:
                 continue
             network = Network(cell.quantization, input_bits=input_bits)
-            with torch.no_grad():
-                # In place: loading a state dict makes Brevitas build its quantisers anew.
-                for name, tensor in network.state_dict().items():
-                    if name in self.state.arrays:
-                        tensor.copy_(torch.from_numpy(self.state.arrays[name])[k])
+            copy_state(network, {name: torch.from_numpy(array)[k] for name, array in self.state.arrays.items()})
             network.eval().requires_grad_(False)
             last = replace(log[-1], test_error=evaluate(network, test))
             yield Trained(cell=cell, settings=self.settings, network=network, log=(*log[:-1], last))

@@ -8,6 +8,7 @@ dropout) comes from the state, and the number of threads is one of the settings,
 import hashlib
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from qnn.cell import Cell
 from qnn.datasets import Images
 from qnn.errors import CheckpointError, TrainingError
 from qnn.files import write_atomically
-from qnn.networks import Network
+from qnn.networks import Network, copy_state, torch_threads
 
 __all__ = ["Epoch", "Settings", "Trained", "evaluate", "train"]
 
@@ -59,7 +60,8 @@ class Settings:
 
     def learning_rate_in(self, epoch: int) -> float:
         """Of an epoch, counted from 1."""
-        return self.learning_rate * self.decay ** sum(milestone < epoch for milestone in self.milestones)
+        passed = sum(milestone < epoch for milestone in self.milestones)
+        return math.prod([self.decay] * passed, start=self.learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +95,8 @@ class Trained:
 @contextmanager
 def isolated(threads: int) -> Iterator[None]:
     """Torch's default generator and thread count for our own use, given back as they were."""
-    before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    with torch.random.fork_rng(devices=[]), torch_threads(threads):
+        yield
 
 
 def tensors(images: Images) -> tuple[Tensor, Tensor]:
@@ -184,9 +181,6 @@ class _Run:
         self.optimizer = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), fused=True
         )
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
-            self.optimizer, milestones=list(settings.milestones), gamma=settings.decay
-        )
         self.order = torch.Generator().manual_seed(settings.seed)
         # A generator of its own: the same images are held out however far the training has come.
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(settings.seed))
@@ -199,7 +193,6 @@ class _Run:
                 "identity": self.identity,
                 "network": self.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
                 "order": self.order.get_state(),
                 "random": torch.get_rng_state(),
                 "log": [asdict(row) for row in self.log],
@@ -209,19 +202,16 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Go on from a state. Raises CheckpointError where it is damaged or of another training."""
         state = unpack_state(path, self.identity)
-        # In place: load_state_dict makes Brevitas build its quantisers anew, and the optimiser would go on with the
-        # parameters of the old ones.
-        for name, tensor in self.network.state_dict().items():
-            tensor.copy_(state["network"][name])
+        copy_state(self.network, state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
         self.order.set_state(state["order"])
         torch.set_rng_state(state["random"])
         self.log = [Epoch(**row) for row in state["log"]]
 
     def epoch(self, on_images: Callable[[int], None]) -> None:
         number, size = len(self.log) + 1, self.settings.batch_size
-        learning_rate = self.optimizer.param_groups[0]["lr"]
+        learning_rate = self.settings.learning_rate_in(number)
+        self.optimizer.param_groups[0]["lr"] = learning_rate
         self.network.train()
         order = self.used[torch.randperm(len(self.used), generator=self.order)]
         batches = len(order) // size
@@ -245,7 +235,6 @@ class _Run:
                 f"the loss or a weight is no longer a finite number in epoch {number}: lower the learning rate "
                 f"(it is {learning_rate:g}); the state holds epoch {number - 1}"
             )
-        self.scheduler.step()
         held_out = (self.pixels[self.held_out], self.labels[self.held_out])
         self.log.append(
             Epoch(

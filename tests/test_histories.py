@@ -168,7 +168,8 @@ def no_log(folder: Path) -> None:
 
 def damaged(folder: Path) -> None:
     path = folder / "tfc-mnist-A3W3.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qnn.cell import Quantization
 from qnn.errors import CellError
-from qnn.networks import WIDTHS, Network, build_from_parameters, read_parameters
+from qnn.networks import WIDTHS, Network, build_from_parameters, read_parameters, torch_threads
 from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, NetworkParameters
 
 CELLS = ("A2W2", "A3W3", "A8W8", "A2W8", "A8W2")
@@ -20,10 +20,8 @@ CELLS = ("A2W2", "A3W3", "A8W8", "A2W8", "A8W2")
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Networks this small gain nothing from more, and lose much where other tests run beside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 def pixels(count: int, seed: int = 0) -> Tensor:

@@ -24,7 +24,7 @@ from qnn.cli import main
 from qnn.datasets import Images, load
 from qnn.errors import CellError, CheckpointError, TrainingError
 from qnn.integer import ForwardPass
-from qnn.networks import Network, read_parameters
+from qnn.networks import Network, copy_state, read_parameters, torch_threads
 from qnn.shard import EpochOutcome
 from qnn.sweep import ALL, Sweep, sweep
 from qnn.training import Epoch, Settings
@@ -36,10 +36,8 @@ SETTINGS = Settings(epochs=3, milestones=(2,))
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Other tests run beside; more threads lose much then."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +202,7 @@ def test_after_50_steps_in_float64_all_49_cells_are_brevitas_and_their_codes_are
     other: Any
     for k, network in enumerate(networks):
         copy = brevitas(network.quantization, torch.float64)
-        stacked.write_to(k, copy)
+        copy_state(copy, {name: tensor[k] for name, tensor in stacked.named(stacked.parameters).items()})
         for one, other in zip(network.linears, copy.linears, strict=True):
             assert torch.equal(one.quant_weight().int(), other.quant_weight().int())
 
