@@ -6,10 +6,11 @@ ratios stay. An image trained by one network counts as one; the images are the 1
 
 import gzip
 import itertools
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,8 @@ ROUNDS = 3
 A3W3 = Quantization.parse("A3W3")
 ALONE_BATCHES = 40
 """Of one network alone: a second or so."""
+PRODUCTS_STEPS = 1_000
+"""Of a group's matrix products: a second or two."""
 
 Speed = Callable[[], float]
 """One measurement, in images a second."""
@@ -108,35 +111,39 @@ def loop_speed(folder: Path, threads: int) -> float:
     return count / (time.monotonic() - start_s)
 
 
-def products_speed() -> float:
-    """The sweep's matrix products alone, on all cores: what it would reach if all else took no time."""
+def products_of_one_core(steps: int) -> float:
+    """Images a second of one thread that computes a group's matrix products, and nothing else."""
     import torch
 
-    from qnn import batched, shard, sweep
+    from qnn import batched, shard
     from qnn.networks import WIDTHS
 
-    cells, images, steps = shard.GROUP, 100, 10
+    cells, images = shard.GROUP, 100
+    torch.set_num_threads(1)
+    inputs = [torch.rand(cells, images, width) for width in WIDTHS]
+    weights = [torch.rand(cells, outputs, width) for width, outputs in itertools.pairwise(WIDTHS)]
+    gradients = [torch.rand(cells, images, width) for width in WIDTHS[1:]]
+    both = torch.rand(cells, 2 * images, WIDTHS[0])
+    start_s = time.monotonic()
+    for _ in range(steps):
+        batched.products(both, weights[0])
+        batched.products(gradients[0].transpose(1, 2), inputs[0].transpose(1, 2))
+        for x, weight, gradient in list(zip(inputs, weights, gradients, strict=False))[1:]:
+            torch.bmm(x, weight.transpose(1, 2))
+            torch.bmm(gradient.transpose(1, 2), x)
+            torch.bmm(gradient, weight)
+    return steps * cells * images / (time.monotonic() - start_s)
 
-    def work(_: int) -> None:
-        torch.set_num_threads(1)
-        inputs = [torch.rand(cells, images, width) for width in WIDTHS]
-        weights = [torch.rand(cells, outputs, width) for width, outputs in itertools.pairwise(WIDTHS)]
-        gradients = [torch.rand(cells, images, width) for width in WIDTHS[1:]]
-        both = torch.rand(cells, 2 * images, WIDTHS[0])
-        for _ in range(steps):
-            batched.products(both, weights[0])
-            batched.products(gradients[0].transpose(1, 2), inputs[0].transpose(1, 2))
-            for x, weight, gradient in list(zip(inputs, weights, gradients, strict=False))[1:]:
-                torch.bmm(x, weight.transpose(1, 2))
-                torch.bmm(gradient.transpose(1, 2), x)
-                torch.bmm(gradient, weight)
 
-    threads = sweep.default_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(threads)))
-        start_s = time.monotonic()
-        list(pool.map(work, range(threads)))
-        return threads * steps * cells * images / (time.monotonic() - start_s)
+def products_speed(stack: ExitStack, cores: int) -> Speed:
+    """The sweep's matrix products alone, a process a core: what it would reach if all else took no time."""
+    pool = stack.enter_context(ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")))
+
+    def speed() -> float:
+        return sum(pool.map(products_of_one_core, [PRODUCTS_STEPS] * cores))
+
+    speed()  # the processes have started, and what is done once is over, when this returns
+    return speed
 
 
 @pytest.mark.speed
@@ -151,7 +158,7 @@ def test_training_speed(tmp_path: Path, benchmark: Any, record: Record, capsys: 
             "sweep": sweep_speed(stack, images),
             "Brevitas, data in memory": lambda: max(brevitas_speed(images, tmp_path, n) for n in {1, cores}),
             "Brevitas, torchvision's loader": lambda: max(loop_speed(tmp_path / "loader", n) for n in {1, cores}),
-            "matrix products alone": products_speed,
+            "matrix products alone": products_speed(stack, cores),
         }
         found: dict[str, list[float]] = {name: [] for name in speeds}
 
