@@ -1,12 +1,15 @@
 """A cell of the benchmark matrix: network, data set, bit widths and folding, with their ids and rules.
 
-Ids are what people select with ``pytest -k``: ``A3W3``, ``PE8-SIMD8``, ``tfc-fashion_mnist-A3W3-PE8-SIMD8``.
+Ids are what people select with ``pytest -k``: ``A3W3``, ``PE8-SIMD8``, ``tfc-fashion_mnist-A3W3-PE8-SIMD8``, and
+``tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced`` where the policy is not the study's.
 This module knows the standard library only, so that it can be imported while tests are collected and inside
 the environment of any FINN release.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from qnn.errors import CellError
 
@@ -19,8 +22,11 @@ __all__ = [
     "Cell",
     "Folding",
     "LayerFolding",
+    "Policy",
     "Quantization",
+    "balanced_folding",
     "dataset_name",
+    "fold_layers",
     "uniform_folding",
 ]
 
@@ -102,6 +108,23 @@ class Folding:
         return f"PE{self.pe}-SIMD{self.simd}"
 
 
+class Policy(StrEnum):
+    """How the folding that is asked for becomes one of each layer."""
+
+    UNIFORM = "uniform"
+    """The same for all layers, as in the study."""
+    BALANCED = "balanced"
+    """As asked for the first layer; each other one the cheapest that is not slower."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Policy":
+        """Read ``uniform`` or ``balanced`` (any case)."""
+        try:
+            return cls(text.strip().lower())
+        except ValueError:
+            raise CellError(f"unknown policy {text!r}: there are {', '.join(cls)}") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerFolding:
     """Asked and applied folding of one layer of `inputs` x `outputs` weights."""
@@ -115,27 +138,50 @@ class LayerFolding:
     def clamped(self) -> bool:
         return self.asked != self.applied
 
+    @property
+    def cycles(self) -> int:
+        """Of one image: (inputs / SIMD) * (outputs / PE). FINN, MVAU.get_exp_cycles."""
+        return (self.inputs // self.applied.simd) * (self.outputs // self.applied.pe)
 
-def _largest_divisor(value: int, limit: int) -> int:
-    return max(d for d in range(1, min(value, limit) + 1) if value % d == 0)
+
+def _divisors(value: int) -> list[int]:
+    return [d for d in range(1, value + 1) if value % d == 0]
 
 
-def uniform_folding(asked: Folding, layers: list[tuple[int, int]]) -> list[LayerFolding]:
-    """The study's policy: the same folding for every layer, clamped to what is legal there.
+def _clamp(asked: Folding, inputs: int, outputs: int) -> LayerFolding:
+    """FINN asserts outputs % PE == 0 and inputs % SIMD == 0 (``matrixvectoractivation.py``).
 
-    `layers` holds (inputs, outputs) of each fully connected layer. FINN asserts outputs % PE == 0 and
-    inputs % SIMD == 0 (``matrixvectoractivation.py``); each number becomes the largest divisor that is not above
-    the one asked for.
+    Each number becomes the largest divisor that is not above the one asked for.
     """
-    return [
-        LayerFolding(
-            inputs=inputs,
-            outputs=outputs,
-            asked=asked,
-            applied=Folding(pe=_largest_divisor(outputs, asked.pe), simd=_largest_divisor(inputs, asked.simd)),
-        )
-        for inputs, outputs in layers
-    ]
+    pe, simd = (max(d for d in _divisors(n) if d <= limit) for n, limit in ((outputs, asked.pe), (inputs, asked.simd)))
+    return LayerFolding(inputs=inputs, outputs=outputs, asked=asked, applied=Folding(pe=pe, simd=simd))
+
+
+def uniform_folding(asked: Folding, layers: Sequence[tuple[int, int]]) -> list[LayerFolding]:
+    """The study's policy; `layers` holds (inputs, outputs) of each fully connected layer."""
+    return [_clamp(asked, inputs, outputs) for inputs, outputs in layers]
+
+
+def balanced_folding(asked: Folding, layers: Sequence[tuple[int, int]]) -> list[LayerFolding]:
+    """The first layer as uniform_folding() has it; each other one with the fewest multipliers that keep up with it.
+
+    Where several have as few, the one of the largest PE: FINN's RTL unit lets several PEs share a DSP, but not several
+    input channels (finn-rtllib, ``mvu.sv``).
+    """
+    first = _clamp(asked, *layers[0])
+    found = [first]
+    for inputs, outputs in layers[1:]:
+        legal = [Folding(pe=pe, simd=simd) for pe in _divisors(outputs) for simd in _divisors(inputs)]
+        candidates = [LayerFolding(inputs=inputs, outputs=outputs, asked=folding, applied=folding) for folding in legal]
+        # One of the fully parallel layer's single cycle is always among them.
+        keeping_up = [layer for layer in candidates if layer.cycles <= first.cycles]
+        found.append(min(keeping_up, key=lambda layer: (layer.applied.pe * layer.applied.simd, -layer.applied.pe)))
+    return found
+
+
+def fold_layers(asked: Folding, policy: Policy, layers: Sequence[tuple[int, int]]) -> list[LayerFolding]:
+    """The folding of each of the (inputs, outputs) of `layers` by a policy."""
+    return {Policy.UNIFORM: uniform_folding, Policy.BALANCED: balanced_folding}[policy](asked, layers)
 
 
 def dataset_name(text: str) -> str:
@@ -154,6 +200,8 @@ class Cell:
     dataset: str = "fashion-mnist"
     quantization: Quantization
     folding: Folding | None = None
+    policy: Policy = Policy.UNIFORM
+    """Of the folding; means nothing where there is none."""
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -168,4 +216,7 @@ class Cell:
 
     def __str__(self) -> str:
         parts = [self.network, self.dataset.replace("-", "_"), str(self.quantization)]
-        return "-".join(parts + ([str(self.folding)] if self.folding else []))
+        if self.folding is not None:
+            parts.append(str(self.folding))
+            parts += [str(self.policy)] if self.policy is not Policy.UNIFORM else []
+        return "-".join(parts)

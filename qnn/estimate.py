@@ -4,17 +4,12 @@ from collections.abc import Iterable
 
 from qnn.cell import LayerFolding
 
-__all__ = ["initiation_interval_cycles", "layer_cycles", "megabytes_per_s", "throughput_images_per_s"]
-
-
-def layer_cycles(layer: LayerFolding) -> int:
-    """Cycles of a fully connected layer for one image: (inputs / SIMD) * (outputs / PE). FINN, MVAU.get_exp_cycles."""
-    return (layer.inputs // layer.applied.simd) * (layer.outputs // layer.applied.pe)
+__all__ = ["initiation_interval_cycles", "megabytes_per_s", "throughput_images_per_s"]
 
 
 def initiation_interval_cycles(layers: Iterable[LayerFolding]) -> int:
     """Cycles between two images in a full pipeline: those of the slowest layer."""
-    return max(layer_cycles(layer) for layer in layers)
+    return max(layer.cycles for layer in layers)
 
 
 def throughput_images_per_s(interval_cycles: float, clock_period_ns: float) -> float:

@@ -188,6 +188,7 @@ class Pipeline:
         key = {
             "qonnx": digest_of_files(qonnx),
             "folding": str(folding),
+            "policy": str(cell.policy),
             "part": self.part,
             "clock_period_ns": self.clock_period_ns,
             "source": digest_of_files(_SOURCE / "dataflow", _SOURCE / "cell.py"),
@@ -195,7 +196,7 @@ class Pipeline:
         }
 
         def build(folder: Path) -> None:
-            finn.compile_network(qonnx, folding, self.part, self.clock_period_ns, folder)
+            finn.compile_network(qonnx, folding, cell.policy, self.part, self.clock_period_ns, folder)
 
         return self.store.get_or_build("dataflow", digest_of(key), build)
 

@@ -1,10 +1,22 @@
 """Cells, bit widths and foldings: their ids, what is refused, and how foldings are clamped."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qnn.cell import Cell, Folding, Quantization, dataset_name, uniform_folding
+from qnn.cell import (
+    Cell,
+    Folding,
+    LayerFolding,
+    Policy,
+    Quantization,
+    balanced_folding,
+    dataset_name,
+    fold_layers,
+    uniform_folding,
+)
 from qnn.errors import CellError
 
 TFC = [(1024, 64), (64, 64), (64, 64), (64, 10)]
@@ -66,10 +78,45 @@ def test_the_applied_folding_is_the_largest_legal_one_not_above_the_asked(
     assert (layer.applied.pe, layer.applied.simd) == (legal_pe[-1], legal_simd[-1])
 
 
+def multipliers(layers: list[LayerFolding]) -> int:
+    return sum(layer.applied.pe * layer.applied.simd for layer in layers)
+
+
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_balanced_layers_keep_up_with_the_first_one_on_the_fewest_multipliers(pe: int, simd: int) -> None:
+    asked = Folding(pe=pe, simd=simd)
+    uniform, balanced = uniform_folding(asked, TFC), balanced_folding(asked, TFC)
+    assert balanced[0] == uniform[0]
+    for layer in balanced[1:]:
+        assert layer.cycles <= balanced[0].cycles
+        used = layer.applied.pe * layer.applied.simd
+        slower = [
+            LayerFolding(inputs=layer.inputs, outputs=layer.outputs, asked=asked, applied=Folding(pe=p, simd=s))
+            for p in range(1, used)
+            for s in range(1, used)
+            if p * s < used and layer.outputs % p == 0 and layer.inputs % s == 0
+        ]
+        assert all(other.cycles > balanced[0].cycles for other in slower)
+
+
+def test_balancing_takes_a_fraction_of_the_multipliers_at_the_same_interval() -> None:
+    uniform, balanced = (fold_layers(Folding(pe=8, simd=8), policy, TFC) for policy in Policy)
+    assert [str(layer.applied) for layer in balanced] == ["PE8-SIMD8", "PE4-SIMD1", "PE4-SIMD1", "PE1-SIMD1"]
+    assert max(layer.cycles for layer in uniform) == max(layer.cycles for layer in balanced) == 1024
+    assert (multipliers(uniform), multipliers(balanced)) == (3 * 64 + 40, 64 + 4 + 4 + 1)
+
+
+def test_an_unknown_policy_is_refused_by_name() -> None:
+    assert Policy.parse("Balanced") is Policy.BALANCED
+    with pytest.raises(CellError, match="unknown policy 'auto': there are uniform, balanced"):
+        Policy.parse("auto")
+
+
 def test_the_id_of_a_cell_selects_with_k() -> None:
     cell = Cell(quantization=Quantization.parse("A3W3"), folding=Folding(pe=8, simd=8))
     assert str(cell) == "tfc-fashion_mnist-A3W3-PE8-SIMD8"
     assert str(cell.trained) == "tfc-fashion_mnist-A3W3"
+    assert str(replace(cell, policy=Policy.BALANCED)) == "tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced"
 
 
 @pytest.mark.parametrize("text", ["fashion-mnist", "fashion_mnist", "Fashion-MNIST"])

@@ -11,7 +11,7 @@ TFC = [(1024, 64), (64, 64), (64, 64), (64, 10)]
 @pytest.mark.parametrize(("folding", "cycles"), [("2x2", 16_384), ("8x8", 1_024), ("16x16", 256), ("2x8", 4_096)])
 def test_the_first_layer_sets_the_initiation_interval(folding: str, cycles: int) -> None:
     layers = uniform_folding(Folding.parse(folding), TFC)
-    assert estimate.initiation_interval_cycles(layers) == cycles == estimate.layer_cycles(layers[0])
+    assert estimate.initiation_interval_cycles(layers) == cycles == layers[0].cycles
 
 
 def test_the_slowest_layer_counts_wherever_it_is() -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from qnn import checkpoints, export, reference
-from qnn.cell import PART, Cell, Folding, Quantization
+from qnn.cell import PART, Cell, Folding, Policy, Quantization
 from qnn.errors import DataflowError, ToolTimeout
 from qnn.networks import build_from_parameters
 from qnn.tools import finn
@@ -28,14 +28,14 @@ def qonnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def compiled(qonnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compiled")
-    finn.compile_network(qonnx, FOLDING, PART, 10.0, folder)
+    finn.compile_network(qonnx, FOLDING, Policy.UNIFORM, PART, 10.0, folder)
     return folder
 
 
 def test_the_same_network_gives_the_same_digest_wherever_it_is_compiled(
     qonnx: Path, compiled: Path, tmp_path: Path
 ) -> None:
-    finn.compile_network(qonnx, FOLDING, PART, 10.0, tmp_path)
+    finn.compile_network(qonnx, FOLDING, Policy.UNIFORM, PART, 10.0, tmp_path)
     assert finn.read_design(tmp_path).digest == finn.read_design(compiled).digest
 
 
@@ -81,7 +81,7 @@ def test_a_model_that_finn_cannot_take_is_an_error_that_names_the_step(tmp_path:
     folder.mkdir()
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), model)
     with pytest.raises(DataflowError, match=r"failed at the step 'streamline'.*Sin_0 \(Sin\) stayed"):
-        finn.compile_network(model, FOLDING, PART, 10.0, folder)
+        finn.compile_network(model, FOLDING, Policy.UNIFORM, PART, 10.0, folder)
 
 
 def test_thresholds_that_are_not_numbers_are_refused_before_finn_loops_on_them(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_thresholds_that_are_not_numbers_are_refused_before_finn_loops_on_them(t
     folder.mkdir()
     export.export(build_from_parameters(broken), model)
     with pytest.raises(DataflowError, match=r"channels \[5\] are not numbers"):
-        finn.compile_network(model, FOLDING, PART, 10.0, folder)
+        finn.compile_network(model, FOLDING, Policy.UNIFORM, PART, 10.0, folder)
 
 
 def test_a_hanging_finn_is_ended(qonnx: Path, tmp_path: Path) -> None:
     with pytest.raises(ToolTimeout, match=r"did not end within 0\.5 s"):
-        finn.compile_network(qonnx, FOLDING, PART, 10.0, tmp_path, timeout_s=0.5)
+        finn.compile_network(qonnx, FOLDING, Policy.UNIFORM, PART, 10.0, tmp_path, timeout_s=0.5)

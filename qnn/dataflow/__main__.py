@@ -2,7 +2,7 @@
 
 The request is a list of jobs, each {"kind": ..., "folder": an existing empty folder for its outputs, ...}:
 
-compile   qonnx, pe, simd, part, clock_period_ns
+compile   qonnx, folding, policy, part, clock_period_ns
           -> streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 thresholding, activations
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
 
-from qnn.cell import Folding
+from qnn.cell import Folding, Policy
 from qnn.dataflow.session import open_session
 
 Job = dict[str, Any]
@@ -44,7 +44,7 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     model = graph.to_hardware(model, config)
     model.save(str(folder / "hardware.onnx"))
     progress("fold")
-    model, foldings = graph.fold(model, Folding(pe=job["pe"], simd=job["simd"]), config)
+    model, foldings = graph.fold(model, Folding.parse(job["folding"]), Policy.parse(job["policy"]), config)
     layers = graph.geometry(model, foldings, job["part"])
     progress("generate HDL")
     hdl = rtl.generate_rtl(model, job["part"], job["clock_period_ns"])

@@ -19,7 +19,7 @@ from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 from qonnx.util.cleanup import cleanup_model
 
-from qnn.cell import Folding, LayerFolding, uniform_folding
+from qnn.cell import Folding, LayerFolding, Policy, fold_layers
 from qnn.errors import DataflowError
 
 __all__ = ["NodeRecord", "build_config", "fold", "geometry", "streamline", "to_hardware"]
@@ -88,14 +88,14 @@ def _matrix_units(model: ModelWrapper) -> list[NodeProto]:
     return [node for node in model.graph.node if node.op_type.startswith("MVAU")]
 
 
-def apply_uniform_folding(model: ModelWrapper, asked: Folding) -> list[LayerFolding]:
-    """Set PE and SIMD of every node by the uniform policy; a Thresholding takes its neighbour's lanes.
+def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[LayerFolding]:
+    """Set PE and SIMD of every node by a policy; a Thresholding takes its neighbour's lanes.
 
     The first Thresholding feeds the first MVAU, hence its SIMD; every other one follows an MVAU, hence its PE.
-    Each is clamped to a divisor of its channels like the matrix units.
+    Each is a divisor of its channels then.
     """
     units = [getCustomOp(node) for node in _matrix_units(model)]
-    foldings = uniform_folding(asked, [(unit.get_nodeattr("MW"), unit.get_nodeattr("MH")) for unit in units])
+    foldings = fold_layers(asked, policy, [(unit.get_nodeattr("MW"), unit.get_nodeattr("MH")) for unit in units])
     for unit, layer in zip(units, foldings, strict=True):
         unit.set_nodeattr("PE", layer.applied.pe)
         unit.set_nodeattr("SIMD", layer.applied.simd)
@@ -109,12 +109,14 @@ def apply_uniform_folding(model: ModelWrapper, asked: Folding) -> list[LayerFold
     return foldings
 
 
-def fold(model: ModelWrapper, asked: Folding, config: DataflowBuildConfig) -> tuple[ModelWrapper, list[LayerFolding]]:
+def fold(
+    model: ModelWrapper, asked: Folding, policy: Policy, config: DataflowBuildConfig
+) -> tuple[ModelWrapper, list[LayerFolding]]:
     """RTL nodes with the folding applied, minimal bit widths, width converters and FIFOs between them."""
     for node in model.graph.node:
         getCustomOp(node).set_nodeattr("preferred_impl_style", "rtl")
     model = steps.step_specialize_layers(model, config)
-    foldings = apply_uniform_folding(model, asked)
+    foldings = apply_folding(model, asked, policy)
     # FINN's minimise step rounds and clips thresholds itself, but only after it has asserted that those on an unsigned
     # input are not negative; a learned input scale puts some below 0 (tests/test_finn_faults.py).
     model = model.transform(RoundAndClipThresholds())

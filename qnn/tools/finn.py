@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qnn.cell import Folding, LayerFolding
+from qnn.cell import Folding, LayerFolding, Policy
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
@@ -147,7 +147,14 @@ def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: floa
 
 
 def compile_network(
-    qonnx: Path, folding: Folding, part: str, clock_period_ns: float, folder: Path, *, timeout_s: float = TIME_LIMIT_S
+    qonnx: Path,
+    folding: Folding,
+    policy: Policy,
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    timeout_s: float = TIME_LIMIT_S,
 ) -> None:
     """QONNX -> `folder`: streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json, finn.log.
 
@@ -156,8 +163,8 @@ def compile_network(
     job = {
         "kind": "compile",
         "qonnx": str(qonnx),
-        "pe": folding.pe,
-        "simd": folding.simd,
+        "folding": str(folding),
+        "policy": str(policy),
         "part": part,
         "clock_period_ns": clock_period_ns,
     }
