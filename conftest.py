@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from qnn.cell import PART
+
 pytest_plugins = [
     "fixtures.models",
     "fixtures.designs",
@@ -25,6 +27,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         metavar="NAME",
         help="data set of the hardware cells: fashion-mnist (the default) or mnist; may be given twice",
+    )
+    group.addoption(
+        "--matrix",
+        choices=("default", "paper"),
+        default="default",
+        help="hardware cells: the default ones, at PE2-SIMD2 and PE8-SIMD8, or every design of the study",
+    )
+    group.addoption("--cells", metavar="A3W3,A5W2", help="these cells instead, A2W2 to A8W8")
+    group.addoption("--foldings", metavar="8x8,4x32", help="these foldings (PE x SIMD) instead")
+    group.addoption(
+        "--policy",
+        default="uniform",
+        metavar="NAME",
+        help="uniform, balanced, or both with a comma: what becomes of the folding in the layers behind the first",
+    )
+    group.addoption("--part", default=PART, metavar="NAME", help=f"FPGA whose budget counts (default: {PART})")
+    group.addoption(
+        "--all-images", action="store_true", help="simulate all 10,000 test images of the slow foldings too"
     )
     group.addoption(
         "--store",

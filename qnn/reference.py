@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qnn.cell import NETWORKS, Cell, Quantization
+from qnn.cell import NETWORKS, Cell, Folding, Policy, Quantization
 from qnn.errors import CellError
 from qnn.resources import Part, parse_parts
 
@@ -19,6 +19,7 @@ __all__ = [
     "part",
     "shipped_cells",
     "shipped_checkpoint",
+    "study_designs",
 ]
 
 _FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -32,21 +33,40 @@ def _table(name: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / name).read_text())
 
 
+def _paper_throughputs() -> dict[tuple[str, int, int], float]:
+    """{(bit widths, PE, SIMD): images/s} of Tables II and III."""
+    paper = _table("paper.toml")["paper"]
+    found = {
+        (name, pe, simd): float(images_per_s)
+        for name, rows in paper["table2"].items()
+        for pe, simd, images_per_s, _megabytes in rows
+    }
+    for pe, columns in paper["table3"].items():
+        for simd, images_per_s in columns.items():
+            found["A3W3", int(pe.removeprefix("PE")), int(simd.removeprefix("SIMD"))] = float(images_per_s)
+    return found
+
+
 def paper_throughput_images_per_s(cell: Cell) -> float | None:
     """What the paper's board reached for the cell (Tables II and III), or None where the paper has no such cell.
 
-    The paper measured one data set; throughput does not depend on what is in the images.
+    The paper measured one data set, with the same folding in all layers; throughput does not depend on what is in the
+    images.
     """
-    if cell.folding is None:
+    if cell.folding is None or cell.policy is not Policy.UNIFORM:
         return None
+    return _paper_throughputs().get((str(cell.quantization), cell.folding.pe, cell.folding.simd))
+
+
+def study_designs() -> list[tuple[Quantization, Folding]]:
+    """Bit widths and foldings of Tables II and III and of Figure 7, those among them that did not fit too."""
     paper = _table("paper.toml")["paper"]
-    for pe, simd, images_per_s, _megabytes in paper["table2"].get(str(cell.quantization), []):
-        if (pe, simd) == (cell.folding.pe, cell.folding.simd):
-            return float(images_per_s)
-    if str(cell.quantization) == "A3W3":
-        value = paper["table3"].get(f"PE{cell.folding.pe}", {}).get(f"SIMD{cell.folding.simd}")
-        return None if value is None else float(value)
-    return None
+    figure7 = [(name, 8, 8) for name in paper["deployed"]["diagonal"]]
+    foldings = (2, 8, 16)
+    table2 = [(name, n, n) for name in paper["table2"] for n in foldings]
+    table3 = [("A3W3", pe, simd) for pe in foldings for simd in foldings]
+    names = dict.fromkeys([*table2, *table3, *figure7])
+    return [(Quantization.parse(name), Folding(pe=pe, simd=simd)) for name, pe, simd in sorted(names)]
 
 
 def accuracy_floor_percent(cell: Cell) -> float:

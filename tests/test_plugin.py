@@ -81,9 +81,12 @@ def _cells(*names: str) -> list[Cell]:
     return [Cell(quantization=Quantization.parse(name)) for name in names]
 
 
-def _session(keyword: str) -> Any:
+def _session(keyword: str, **options: str) -> Any:
     """A session in which -k selected nothing."""
-    return SimpleNamespace(config=SimpleNamespace(option=SimpleNamespace(keyword=keyword)), items=[])
+    given = {"--matrix": "default", "--policy": "uniform", **{f"--{name}": value for name, value in options.items()}}
+    return SimpleNamespace(
+        config=SimpleNamespace(option=SimpleNamespace(keyword=keyword), getoption=given.get), items=[]
+    )
 
 
 def test_a_cell_without_checkpoint_selects_nothing_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +107,46 @@ def test_hardware_is_built_for_the_default_cells_and_those_that_are_named(monkey
     assert chosen("a8w2 and PE8-SIMD8") == ["A3W3", "A8W2"]
     assert chosen("A4W4 or A2W7") == ["A2W7", "A3W3", "A4W4"]
     assert len(models._shipped(DATASETS)) == 49
+
+
+def _hardware(*arguments: str) -> set[str]:
+    """Cells of the hardware tests."""
+    lines = _collected("-k", "test_throughput and not interval", *arguments)
+    return {line.partition("fashion_mnist-")[2].rstrip("]") for line in lines if "test_throughput[" in line}
+
+
+def test_the_papers_matrix_is_its_two_tables_and_figure_7() -> None:
+    square = {f"{name}-PE{n}-SIMD{n}" for name in ("A2W2", "A3W3", "A4W4") for n in (2, 8, 16)}
+    table3 = {f"A3W3-PE{pe}-SIMD{simd}" for pe in (2, 8, 16) for simd in (2, 8, 16)}
+    figure7 = {f"A{n}W{n}-PE8-SIMD8" for n in range(2, 9)}
+    assert _hardware("--matrix", "paper") == square | table3 | figure7
+
+
+def test_any_cell_at_any_folding_by_any_policy_can_be_asked_for() -> None:
+    options = ("--cells", "A2W5,a5w2", "--foldings", "4x32,PE16-SIMD4", "--policy", "uniform,balanced")
+    foldings = {f"{folding}{policy}" for folding in ("PE4-SIMD32", "PE16-SIMD4") for policy in ("", "-balanced")}
+    assert _hardware(*options) == {f"{cell}-{folding}" for cell in ("A2W5", "A5W2") for folding in foldings}
+    assert {line.partition("mnist-")[2][:4] for line in _collected(*options[:2]) if "test_accuracy" in line} == {
+        "A2W5",
+        "A5W2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--part", "xc7z099", "--part: unknown part 'xc7z099': there are xc7z020clg400-1"),
+        ("--foldings", "8x8,3", "--foldings: unknown folding '3': write PE8-SIMD8 or 8x8"),
+        ("--cells", "A3W9", "--cells: unknown cell 'A3W9'"),
+        ("--cells", "float", "--cells: the float network has no integers and no hardware"),
+        ("--policy", "fast", "--policy: unknown policy 'fast': there are uniform, balanced"),
+        ("--matrix=paper", "--cells=A3W3", "--matrix paper is a list of designs; select from it with -k"),
+    ],
+)
+def test_an_option_that_means_nothing_is_a_usage_error(option: str, value: str, message: str) -> None:
+    result = _pytest("benchmarks", "--collect-only", option, value)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in result.stderr
 
 
 def test_accuracy_runs_for_every_checkpoint_and_hardware_for_few() -> None:
