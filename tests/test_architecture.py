@@ -14,7 +14,7 @@ LAYERS = [
     ["errors", "files", "versions", "preflight"],
     ["process", "cell", "parameters", "hdl", "results", "resources"],
     ["reference", "estimate", "thresholding", "store", "edits", "report"],
-    ["datasets", "integer"],
+    ["datasets", "integer", "paper"],
     ["networks"],
     ["training", "export", "inference", "batched"],
     ["checkpoints", "shard"],
