@@ -59,6 +59,36 @@ def test_every_node_is_rtl_and_has_an_estimate(compiled: Path) -> None:
     assert all({"LUT", "DSP", "BRAM_18K"} <= layer.estimate.keys() for layer in layers)
 
 
+def test_the_hls_variant_is_the_studys_with_activations_in_the_matrix_units_and_no_dsp(compiled: Path) -> None:
+    layers = finn.read_dataflow(compiled).hls_layers
+    names = [layer.op_type for layer in layers if not layer.op_type.startswith("StreamingFIFO")]
+    assert names == ["Thresholding_hls", *["MVAU_hls"] * 4]
+    units = [layer for layer in layers if layer.op_type == "MVAU_hls"]
+    assert [layer.output_type for layer in units] == ["INT3", "INT3", "INT3", "INT16"]
+    assert [str(layer.folding.applied) for layer in units if layer.folding] == ["PE8-SIMD8"] * 3 + ["PE5-SIMD8"]
+    assert all(layer.estimate["DSP"] == 0 < layer.estimate["LUT"] for layer in units)
+
+
+def test_finns_lut_estimate_of_an_hls_matrix_unit_is_its_published_formula(compiled: Path) -> None:
+    """FINN, MVAU_hls.lut_estimation: multipliers, adder tree, accumulator, and thresholds with their comparators."""
+    unit = [layer for layer in finn.read_dataflow(compiled).hls_layers if layer.op_type == "MVAU_hls"][1]
+    pe = simd = 8
+    weight_bits = activation_bits = 3
+    steps, accumulator_bits = 2**activation_bits - 1, 10
+    bits = weight_bits + activation_bits
+    multipliers = simd * (2 * -(-bits // 6) - 1) * bits
+    adders = bits * (2 * simd - 1)
+    thresholds = comparators = steps * accumulator_bits
+    luts = 300 + 1.1 * pe * (multipliers + adders + accumulator_bits + thresholds + comparators)
+    assert unit.estimate["LUT"] == int(luts)
+
+
+def test_weights_that_leave_the_lowest_value_out_are_known(compiled: Path) -> None:
+    """Brevitas' weights are symmetric, so that FINN's lowest value, -4 of INT3, never occurs."""
+    for layer in finn.read_dataflow(compiled).layers:
+        assert layer.narrow_weights is (True if layer.op_type == "MVAU_rtl" else None)
+
+
 def test_finns_weights_are_the_trained_ones(compiled: Path) -> None:
     network = finn.read_hardware_model(compiled).network
     parameters = checkpoints.load(reference.shipped_checkpoint(A3W3)).parameters

@@ -35,21 +35,26 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     """QONNX -> every file that the module's docstring lists."""
     from qnn.dataflow import graph, integers, rtl  # FINN's settings have to be there before its steps are imported
 
-    config = graph.build_config(str(folder), job["clock_period_ns"])
+    config = graph.build_config(str(folder), job["clock_period_ns"], job["part"])
     progress("streamline")
-    model = graph.streamline(job["qonnx"], config)
+    streamlined = model = graph.streamline(job["qonnx"], config)
     model.save(str(folder / "streamlined.onnx"))
     np.savez(folder / "integers.npz", **integers.read_integers(model))  # type: ignore[arg-type]
     progress("convert to hardware")
     model = graph.to_hardware(model, config)
     model.save(str(folder / "hardware.onnx"))
     progress("fold")
-    model, foldings = graph.fold(model, Folding.parse(job["folding"]), Policy.parse(job["policy"]), config)
+    asked, policy = Folding.parse(job["folding"]), Policy.parse(job["policy"])
+    model, foldings = graph.fold(model, asked, policy, config)
     layers = graph.geometry(model, foldings, job["part"])
+    progress("estimate the HLS variant")
+    fused = graph.build_config(str(folder), job["clock_period_ns"], job["part"], standalone_thresholds=False)
+    hls_layers = graph.geometry(*graph.fold_as_hls(streamlined, asked, policy, fused), job["part"])
     progress("generate HDL")
     hdl = rtl.generate_rtl(model, job["part"], job["clock_period_ns"])
     finn_version = version("finn-plus")
-    (folder / "dataflow.json").write_text(json.dumps({"finn_version": finn_version, "layers": layers}, indent=1))
+    record = {"finn_version": finn_version, "layers": layers, "hls_layers": hls_layers}
+    (folder / "dataflow.json").write_text(json.dumps(record, indent=1))
     (folder / "rtl.json").write_text(json.dumps({"finn_version": finn_version, **hdl}))
 
 

@@ -3,7 +3,10 @@
 streamline()    QONNX -> MultiThreshold and integer MatMul; what scales the last accumulators stays as a float tail
 to_hardware()   streamlined -> Thresholding and MVAU nodes; the float tail is cut off to the host
 fold()          PE and SIMD of every node, RTL variants, minimal bit widths, width converters and FIFOs
+fold_as_hls()   the same network as the study built it, HLS nodes with fused activations: for its estimate alone
 """
+
+import copy
 
 from finn.analysis.fpgadataflow.exp_cycles_per_layer import exp_cycles_per_layer
 from finn.analysis.fpgadataflow.res_estimation import res_estimation
@@ -22,20 +25,22 @@ from qonnx.util.cleanup import cleanup_model
 from qnn.cell import Folding, LayerFolding, Policy, fold_layers
 from qnn.errors import DataflowError
 
-__all__ = ["NodeRecord", "build_config", "fold", "geometry", "streamline", "to_hardware"]
+__all__ = ["NodeRecord", "build_config", "fold", "fold_as_hls", "geometry", "streamline", "to_hardware"]
 
 NodeRecord = dict[str, object]
 """What geometry() says of one node: see there."""
 
 
-def build_config(folder: str, clock_period_ns: float) -> DataflowBuildConfig:
+def build_config(
+    folder: str, clock_period_ns: float, part: str, *, standalone_thresholds: bool = True
+) -> DataflowBuildConfig:
     """FINN's build settings: stand-alone thresholds, since the RTL MVAU has no fused activation."""
     return DataflowBuildConfig(
         output_dir=folder,
         synth_clk_period_ns=clock_period_ns,
-        board="Pynq-Z1",
+        fpga_part=part,
         shell_flow_type=ShellFlowType.VIVADO_ZYNQ,
-        standalone_thresholds=True,
+        standalone_thresholds=standalone_thresholds,
         generate_outputs=[],
     )
 
@@ -109,12 +114,12 @@ def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[L
     return foldings
 
 
-def fold(
-    model: ModelWrapper, asked: Folding, policy: Policy, config: DataflowBuildConfig
+def _fold(
+    model: ModelWrapper, style: str, asked: Folding, policy: Policy, config: DataflowBuildConfig
 ) -> tuple[ModelWrapper, list[LayerFolding]]:
-    """RTL nodes with the folding applied, minimal bit widths, width converters and FIFOs between them."""
+    """Nodes of a `style`, "rtl" or "hls", where FINN has one, folded, with converters and FIFOs between them."""
     for node in model.graph.node:
-        getCustomOp(node).set_nodeattr("preferred_impl_style", "rtl")
+        getCustomOp(node).set_nodeattr("preferred_impl_style", style)
     model = steps.step_specialize_layers(model, config)
     foldings = apply_folding(model, asked, policy)
     # FINN's minimise step rounds and clips thresholds itself, but only after it has asserted that those on an unsigned
@@ -123,19 +128,51 @@ def fold(
     model = steps.step_minimize_bit_width(model, config)
     model = model.transform(InsertDWC()).transform(InsertFIFO(create_shallow_fifos=True))
     model = model.transform(GiveUniqueNodeNames()).transform(GiveReadableTensorNames())
-    model = steps.step_specialize_layers(model, config).transform(GiveUniqueNodeNames())
+    return steps.step_specialize_layers(model, config).transform(GiveUniqueNodeNames()), foldings
+
+
+def fold(
+    model: ModelWrapper, asked: Folding, policy: Policy, config: DataflowBuildConfig
+) -> tuple[ModelWrapper, list[LayerFolding]]:
+    """RTL nodes with the folding applied, minimal bit widths, width converters and FIFOs between them."""
+    model, foldings = _fold(model, "rtl", asked, policy, config)
     without_rtl = [f"{node.name} ({node.op_type})" for node in model.graph.node if not node.op_type.endswith("_rtl")]
     if without_rtl:
         raise DataflowError(f"FINN has no RTL variant for {', '.join(without_rtl)}")
     return model, foldings
 
 
+def fold_as_hls(
+    streamlined: ModelWrapper, asked: Folding, policy: Policy, config: DataflowBuildConfig
+) -> tuple[ModelWrapper, list[LayerFolding]]:
+    """The accelerator as the study's FINN of 2020 built it, for its analytical estimate; `streamlined` stays as it is.
+
+    `config` has no stand-alone thresholds: each hidden MVAU_hls holds the activation that follows it, as that FINN's
+    StreamingFCLayer_Batch did. Its multipliers are LUTs (resType "lut", the default of MVAU_hls; "auto" counts the
+    same), and its thresholds are in LUTs (ram_style_thresholds "distributed"), which alone lets FINN count them and
+    their comparators; weights stream from a memory beside it (internal_decoupled), as those of the RTL do.
+    """
+    model = to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config)
+    for node in _matrix_units(model):
+        unit = getCustomOp(node)
+        unit.set_nodeattr("resType", "lut")
+        unit.set_nodeattr("ram_style_thresholds", "distributed")
+    return _fold(model, "hls", asked, policy, config)
+
+
+def _is_narrow(model: ModelWrapper, node: NodeProto) -> bool:
+    """Whether no weight is the lowest value of its type: more fit into a DSP then (FINN, MVAU_rtl.generate_hdl)."""
+    weights, datatype = model.get_initializer(node.input[1]), getCustomOp(node).get_input_datatype(1)
+    return bool(weights is not None and weights.min() != datatype.min())
+
+
 def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> list[NodeRecord]:
     """One record a node, in the order of the stream, as plain JSON values.
 
     name, op_type; pe, simd (None where the node has none); inputs, outputs and asked_pe, asked_simd for matrix
-    units; input_type, weight_type, output_type (QONNX data types); cycles, FINN's expected cycles a frame;
-    estimate, FINN's analytical resources {LUT, DSP, BRAM_18K, ...}.
+    units; input_type, weight_type, output_type (QONNX data types); narrow_weights, whether no weight is the lowest
+    value of its type, None without weights; cycles, FINN's expected cycles a frame; estimate, FINN's analytical
+    resources {LUT, DSP, BRAM_18K, ...}.
     """
     cycles = model.analysis(exp_cycles_per_layer)
     resources = res_estimation(model, part)
@@ -152,6 +189,7 @@ def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> li
             "input_type": unit.get_input_datatype().name,
             "weight_type": unit.get_nodeattr("weightDataType") if "weightDataType" in attributes else None,
             "output_type": unit.get_output_datatype().name,
+            "narrow_weights": _is_narrow(model, node) if node.op_type.startswith("MVAU") else None,
             "cycles": int(cycles[node.name]),
             "estimate": {name: float(value) for name, value in resources[node.name].items()},
         }

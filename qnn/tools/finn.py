@@ -51,6 +51,8 @@ class LayerGeometry:
     input_type: str
     weight_type: str | None
     output_type: str
+    narrow_weights: bool | None
+    """Whether no weight is the lowest value of its type; None for a node without weights."""
     cycles: int
     """FINN's expected cycles for one frame."""
     estimate: Mapping[str, float]
@@ -73,6 +75,12 @@ class DataflowModel:
 
     finn_version: str
     layers: tuple[LayerGeometry, ...]
+    hls_layers: tuple[LayerGeometry, ...]
+    """The nodes of the HLS variant with the same folding, of which FINN's estimate alone is used.
+
+    It is what ``qnn.dataflow.graph.fold_as_hls`` says: activations fused into the matrix units, multipliers and
+    thresholds in LUTs. So it has fewer nodes than `layers`.
+    """
 
     @property
     def foldings(self) -> tuple[LayerFolding, ...]:
@@ -230,8 +238,8 @@ def _layer(fields: dict[str, Any]) -> LayerGeometry:
 def read_dataflow(folder: Path) -> DataflowModel:
     """What compile_network() found out about the folded graph."""
     record = json.loads((folder / "dataflow.json").read_text())
-    layers = tuple(_layer(fields) for fields in record["layers"])
-    return DataflowModel(finn_version=record["finn_version"], layers=layers)
+    layers, hls_layers = (tuple(map(_layer, record[name])) for name in ("layers", "hls_layers"))
+    return DataflowModel(finn_version=record["finn_version"], layers=layers, hls_layers=hls_layers)
 
 
 def read_hardware_model(folder: Path) -> HardwareModel:
