@@ -210,7 +210,7 @@ def test_nodes_synthesised_apart_and_linked_take_exactly_their_sum(
     design = chain(*bodies)
     parts = {node.name: synthesised(design, tmp_path, index) for index, node in enumerate(design.nodes)}
     apart = total(part.resources for part in parts.values())
-    linked = yosys.linked_netlist(design, parts)
+    linked = yosys.linked_netlist(design, {name: part.netlist for name, part in parts.items()})
     assert yosys.count_linked(linked, TOP, log=tmp_path / "link.log", timeout_s=TIMEOUT_S) == apart
 
     together = synthesised(flat(design), tmp_path).resources
@@ -220,7 +220,7 @@ def test_nodes_synthesised_apart_and_linked_take_exactly_their_sum(
 def test_linking_needs_every_node(tmp_path: Path) -> None:
     design = chain(REGISTER, XOR)
     with pytest.raises(DesignError, match="not synthesised: node_1"):
-        yosys.linked_netlist(design, {"node_0": synthesised(design, tmp_path)})
+        yosys.linked_netlist(design, {"node_0": synthesised(design, tmp_path).netlist})
 
 
 # ------------------------------------------------------------------------------------------------------ equal nodes
@@ -236,7 +236,7 @@ def test_nodes_that_differ_in_their_number_alone_have_one_key_and_one_netlist(tm
     assert first == second
     results = [synthesised(design, tmp_path, index) for index in (0, 1)]
     assert results[0].netlist == results[1].netlist
-    netlists = [yosys.netlist_of(node, result) for node, result in zip(design.nodes, results, strict=True)]
+    netlists = [yosys.netlist_of(node, result.netlist) for node, result in zip(design.nodes, results, strict=True)]
     assert ["module fifo_1_node(" in text for text in netlists] == [True, False]
     assert ["module fifo_10_node(" in text for text in netlists] == [False, True]
 
@@ -501,7 +501,7 @@ def test_the_netlist_of_finns_fifo_does_what_its_source_does(tmp_path: Path) -> 
     files = {
         **design.files,
         "cells.v": "\n".join(["`timescale 1ps/1ps", *(models[name] for name in result.cells)]),
-        "netlist.v": yosys.netlist_of(node, result),
+        "netlist.v": yosys.netlist_of(node, result.netlist),
         "valid.v": f"module valid ({ports});\n{valid}\n{node.top} node ({joined});\nendmodule\n",
     }
     flat = ["read_verilog -sv valid.v", "hierarchy -check -top valid", "proc", "flatten", "memory", "opt -fast"]

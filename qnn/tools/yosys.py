@@ -431,20 +431,20 @@ def check(design: HardwareDesign, *, log: Path, timeout_s: float) -> dict[str, s
 # ---------------------------------------------------------------------------------------------------------- linking
 
 
-def netlist_of(node: HardwareNode, synthesis: NodeSynthesis) -> str:
-    """The node's netlist with its module named `node.top`."""
-    renamed, found = re.subn(rf"^module {NETLIST_MODULE}\b", f"module {node.top}", synthesis.netlist, flags=re.M)
+def netlist_of(node: HardwareNode, netlist: str) -> str:
+    """`netlist`, as NodeSynthesis has it, with its module named `node.top`."""
+    renamed, found = re.subn(rf"^module {NETLIST_MODULE}\b", f"module {node.top}", netlist, flags=re.M)
     if found != 1:
         raise DesignError(f"the netlist of {node.name} holds module {NETLIST_MODULE} {found} times, not once")
     return renamed
 
 
-def linked_netlist(design: HardwareDesign, syntheses: Mapping[str, NodeSynthesis]) -> str:
-    """Verilog of the whole accelerator: the netlist of each node (`syntheses`, by node name) and the stitched top."""
-    missing = [node.name for node in design.nodes if node.name not in syntheses]
+def linked_netlist(design: HardwareDesign, netlists: Mapping[str, str]) -> str:
+    """Verilog of the whole accelerator: the netlist of each node (`netlists`, by node name) and the stitched top."""
+    missing = [node.name for node in design.nodes if node.name not in netlists]
     if missing:
         raise DesignError(f"these nodes are not synthesised: {', '.join(missing)}")
-    return "\n".join([*(netlist_of(node, syntheses[node.name]) for node in design.nodes), design.files[f"{TOP}.sv"]])
+    return "\n".join([*(netlist_of(node, netlists[node.name]) for node in design.nodes), design.files[f"{TOP}.sv"]])
 
 
 def count_linked(netlist: str, top: str, *, log: Path, timeout_s: float) -> Resources:
