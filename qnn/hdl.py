@@ -45,6 +45,8 @@ class HardwareNode:
     output_bits: int
     weights_module: str | None = None
     weight_bits: int | None = None
+    fifo_depth: int | None = None
+    """DEPTH of a FIFO; None for other nodes."""
 
     @property
     def top(self) -> str:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "qnn"
 LAYERS = [
     ["errors", "files", "versions", "preflight"],
     ["process", "cell", "parameters", "hdl", "results", "resources"],
-    ["reference", "estimate", "thresholding", "store", "edits", "report"],
+    ["reference", "estimate", "thresholding", "store", "edits", "fifos", "report"],
     ["datasets", "integer", "paper"],
     ["networks"],
     ["training", "export", "inference", "batched"],

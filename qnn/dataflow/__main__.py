@@ -2,7 +2,7 @@
 
 The request is a list of jobs, each {"kind": ..., "folder": an existing empty folder for its outputs, ...}:
 
-compile   qonnx, folding, policy, part, clock_period_ns
+compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: depth} where they are not FINN's default
           -> streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 thresholding, activations
@@ -33,7 +33,8 @@ Progress = Callable[[str], None]
 
 def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     """QONNX -> every file that the module's docstring lists."""
-    from qnn.dataflow import graph, integers, rtl  # FINN's settings have to be there before its steps are imported
+    # FINN's settings have to be there before its steps are imported.
+    from qnn.dataflow import fifos, graph, integers, rtl
 
     config = graph.build_config(str(folder), job["clock_period_ns"], job["part"])
     progress("streamline")
@@ -46,6 +47,7 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     progress("fold")
     asked, policy = Folding.parse(job["folding"]), Policy.parse(job["policy"])
     model, foldings = graph.fold(model, asked, policy, config)
+    fifos.set_depths(model, job["fifo_depths"])
     layers = graph.geometry(model, foldings, job["part"])
     progress("estimate the HLS variant")
     fused = graph.build_config(str(folder), job["clock_period_ns"], job["part"], standalone_thresholds=False)

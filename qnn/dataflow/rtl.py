@@ -52,6 +52,7 @@ def _describe(node: NodeProto, files: dict[str, str]) -> dict[str, object]:
         "output_bits": _whole_bytes(unit.get_outstream_width()),
         "weights_module": None,
         "weight_bits": None,
+        "fifo_depth": unit.get_nodeattr("depth") if node.op_type.startswith("StreamingFIFO") else None,
     }
     if node.op_type.startswith("MVAU"):
         record["weights_module"] = f"{name}_memstream_wrapper"

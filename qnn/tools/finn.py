@@ -162,9 +162,12 @@ def compile_network(
     clock_period_ns: float,
     folder: Path,
     *,
+    fifo_depths: Mapping[str, int] | None = None,
     timeout_s: float = TIME_LIMIT_S,
 ) -> None:
     """QONNX -> `folder`: streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json, finn.log.
+
+    FIFOs that `fifo_depths` does not name have FINN's default depth.
 
     Raises DataflowError naming FINN's step, or ToolTimeout.
     """
@@ -175,6 +178,7 @@ def compile_network(
         "policy": str(policy),
         "part": part,
         "clock_period_ns": clock_period_ns,
+        "fifo_depths": dict(fifo_depths or {}),
     }
     _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
 

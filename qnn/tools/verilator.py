@@ -224,22 +224,25 @@ class Simulator:
             raise SimulationError(f"{folder} holds no simulator ({error}): remove it and build it again") from None
 
 
-def _units(generated: Path, include: Path, driver: Path) -> list[gxx.Unit]:
+def _units(generated: Path, include: Path, driver: Path, *, brief: bool) -> list[gxx.Unit]:
     """What is compiled: Verilator's C++ in `generated` and its library, and the driver.
 
     Files that are named Slow run once, at the start. They become one file, since g++ is busy longer with Verilator's
     headers than with most of them. The driver is the first, since an error of the caller is likeliest there; then
-    the longest, so that all cores end at about the same time.
+    the longest, so that all cores end at about the same time. For a `brief` run every file is like those.
     """
     once = generated / "once.cpp"
-    slow = sorted(path.name for path in generated.glob("*Slow*.cpp"))
+    slow = sorted(path.name for path in generated.glob("*.cpp" if brief else "*Slow*.cpp"))
     fast = [path for path in generated.glob("*.cpp") if path.name not in slow]
     once.write_text("".join(f'#include "{name}"\n' for name in slow))
     fast = sorted([*fast, include / "verilated.cpp"], key=lambda source: -source.stat().st_size)
+    threads = include / "verilated_threads.cpp"
+    if brief:
+        return [gxx.Unit(source=source, flags=_ONCE) for source in (driver, once, *fast, threads)]
     return [
         gxx.Unit(source=driver, flags=("-O2", "-fno-pie")),
         *(gxx.Unit(source=source, flags=_SPEED) for source in fast),
-        *(gxx.Unit(source=source, flags=_ONCE) for source in (once, include / "verilated_threads.cpp")),
+        *(gxx.Unit(source=source, flags=_ONCE) for source in (once, threads)),
     ]
 
 
@@ -249,6 +252,8 @@ def build(
     *,
     top: str = TOP,
     driver: Path = STREAM_DRIVER,
+    macros: Sequence[str] = (),
+    brief: bool = False,
     jobs: int | None = None,
     timeout_s: float = 1200,
 ) -> Simulator:
@@ -258,6 +263,9 @@ def build(
     member for each port of the module `top`, by the port's name. The default driver streams frames and is what
     simulate() runs; with another one, run ``simulator.program`` with ``simulator.folder`` as its working directory.
     Files of the design that are not HDL (memory contents) are put in the folder by their names.
+
+    `macros` are defined for Verilog's preprocessor. With `brief` the program is compiled in a fraction of the time, and
+    it runs at about a tenth of the speed: for some ten thousand cycles.
 
     `jobs` compilers run at a time, by default one for each core; `timeout_s` holds for Verilator and for each compiler
     call. The description that Simulator.open() reads is written last; on any failure the folder is removed.
@@ -270,14 +278,22 @@ def build(
     if any(folder.iterdir()):
         raise SimulationError(f"{folder} is not empty: a simulator is built in a folder of its own")
     try:
-        return _build(design, folder, include, top, driver, jobs, timeout_s)
+        return _build(design, folder, include, top, driver, macros, brief, jobs, timeout_s)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
 def _build(
-    design: HardwareDesign, folder: Path, include: Path, top: str, driver: Path, jobs: int | None, timeout_s: float
+    design: HardwareDesign,
+    folder: Path,
+    include: Path,
+    top: str,
+    driver: Path,
+    macros: Sequence[str],
+    brief: bool,
+    jobs: int | None,
+    timeout_s: float,
 ) -> Simulator:
     work = folder / "work"
     generated = work / "generated"
@@ -285,10 +301,11 @@ def _build(
 
     start = monotonic()
     arguments = ["--cc", *_LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
+    arguments += [f"-D{macro}" for macro in macros]
     run_verilator([*arguments, *_sources(design)], cwd=work, log=folder / "verilator.log", timeout_s=timeout_s)
     verilated = monotonic()
 
-    units = _units(generated, include, driver)
+    units = _units(generated, include, driver, brief=brief)
     paths = (generated, include, include / "vltstd")
     gxx.build(units, generated / _PROGRAM, include=paths, link_flags=_LINK, jobs=jobs, timeout_s=timeout_s)
     simulator = Simulator(
