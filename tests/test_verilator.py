@@ -227,7 +227,8 @@ def fake_simulator(folder: Path, script: str) -> Simulator:
     return simulator
 
 
-STATISTICS = {"deadlock": False, "cycles": 9, "beats_taken": 8, "beats_given": 2, "seconds": 0.1, "completions": [5, 9]}
+STATISTICS = {"deadlock": False, "cycles": 9, "nodes": 1, "node_cycles": 9, "beats_taken": 8, "beats_given": 2}
+STATISTICS |= {"seconds": 0.1, "completions": [5, 9]}
 
 
 def test_a_whole_output_of_a_fake_program_is_taken(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ _HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 # Lint and style warnings on FINN's files are FINN's. A delay occurs in a watchdog only, so time need not be
 # simulated; assertions, which FINN's files use for warnings, cost a tenth of the speed.
 _LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
-_OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult", "10000")
+_OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult", "-1", "--structs-packed")
 
 # On A3W3 PE8-SIMD8 a cycle is 30,000 instructions of straight code, fetched anew each time. -O2, vectorisation and
 # Verilator's limits of inlining, expanding and splitting change that count by 3 % at most (cachegrind), and seconds
@@ -72,6 +72,10 @@ _SPEED = ("-O1", "-fno-pie")
 _LINK = ("-no-pie",)
 _ONCE = ("-O0", "-fno-pie")
 """For code that runs once, at the start, or never: Verilator's threads."""
+
+_CLOCKS_AT_MOST = 64
+_INSTANCE = re.compile(r"^    (\w+) (\w+) \(\n(.*?)\n    \);$", re.MULTILINE | re.DOTALL)
+_PORT = re.compile(r"\.(\w+)\((\w+)\)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +228,70 @@ class Simulator:
             raise SimulationError(f"{folder} holds no simulator ({error}): remove it and build it again") from None
 
 
+def _chain(top: str) -> list[tuple[str, str]]:
+    """(module, instance) of each node in the text of a stitched top; empty for any other kind of top.
+
+    Node k has to take the stream s<k>, to give s<k + 1> and to have no further port: its inputs are then known.
+    """
+    nodes = []
+    for module, name, ports in _INSTANCE.findall(top):
+        parts = ("tdata", "tvalid", "tready")
+        streams = {f"in0_V_{part}": f"s{len(nodes)}_{part}" for part in parts}
+        streams |= {f"out0_V_{part}": f"s{len(nodes) + 1}_{part}" for part in parts}
+        if dict(_PORT.findall(ports)) != {"ap_clk": "ap_clk", "ap_rst_n": "ap_rst_n", **streams}:
+            return []
+        nodes.append((module, name))
+    return nodes if len(nodes) <= _CLOCKS_AT_MOST and len(set(nodes)) == len({module for module, _ in nodes}) else []
+
+
+def _with_clocks(top: str, count: int) -> str:
+    """The text of a stitched top with `count` clocks, one for each node, as bits of the port ap_clk."""
+    pieces = top.split(".ap_clk(ap_clk)")
+    joined = pieces[0] + "".join(f".ap_clk(ap_clk[{k}]){piece}" for k, piece in enumerate(pieces[1:]))
+    return joined.replace("input  ap_clk,", f"input  [{count}-1:0] ap_clk,", 1)
+
+
+def _control(nodes: Sequence[tuple[str, str]]) -> str:
+    """Verilator's control file: each node is a C++ class of its own, and the streams between them can be read."""
+    lines = [f'no_inline -module "{module}"' for module, _ in nodes]
+    lines += [
+        f'public_flat_rd -module "{TOP}" -var "s{k}_{part}"'
+        for k in range(len(nodes) + 1)
+        for part in ("tdata", "tvalid", "tready")
+    ]
+    return "\n".join(["`verilator_config", *lines]) + "\n"
+
+
+def _nodes_header(nodes: Sequence[tuple[str, str]], symbols: str, root: str) -> str:
+    """nodes.h for the driver: where the C++ of Verilator holds each node's state, and the streams between nodes.
+
+    `symbols` and `root` are the headers Vtop__Syms.h and Vtop___024root.h. Raises ToolFailed where a node's whole state
+    is not in one class, or a stream cannot be read.
+    """
+    lines = ["// Written by qnn/tools/verilator.py.", "#pragma once", "#include <array>", "#include <span>"]
+    lines += ['#include "Vtop__Syms.h"', f"constexpr int kNodes = {len(nodes)};"]
+    lines += ["inline std::array<std::span<const char>, kNodes> states(const Vtop& top) {", "    return {{"]
+    for module, name in nodes:
+        members = re.findall(rf"^ +{_PREFIX}_{module} +(\w+);$", symbols, re.MULTILINE)
+        further = re.findall(rf"\b\w*{TOP}__DOT__{name}__DOT__\w+", symbols + root)
+        if len(members) != 1 or further:
+            raise ToolFailed(
+                f"the state of {name} is in {len(members)} C++ classes of {module} and {len(further)} other places: "
+                f"one class was asked of Verilator {version()}"
+            )
+        state = f"top.rootp->vlSymsp->{members[0]}"
+        lines.append(f"        {{reinterpret_cast<const char*>(&{state}), sizeof({state})}},")
+    lines += ["    }};", "}"]
+    lines += ["template <class Function> void each_stream(const Vtop& top, Function function) {"]
+    for k in range(len(nodes) + 1 if nodes else 0):
+        wires = [f"{TOP}__DOT__s{k}_{part}" for part in ("tvalid", "tready", "tdata")]
+        missing = [wire for wire in wires if not re.search(rf"\b{wire};$", root, re.MULTILINE)]
+        if missing:
+            raise ToolFailed(f"Verilator {version()} gives no C++ variable {', '.join(missing)}")
+        lines.append(f"    function({k}, {', '.join(f'top.rootp->{wire}' for wire in wires)});")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
 def _units(generated: Path, include: Path, driver: Path, *, brief: bool) -> list[gxx.Unit]:
     """What is compiled: Verilator's C++ in `generated` and its library, and the driver.
 
@@ -298,12 +366,23 @@ def _build(
     work = folder / "work"
     generated = work / "generated"
     design.write(work)
+    # The stream driver holds the clocks of nodes that have nothing to do; see its head.
+    nodes = _chain(design.files[f"{TOP}.sv"]) if driver == STREAM_DRIVER and top == TOP else []
+    control = []
+    if nodes:
+        (work / f"{TOP}.sv").write_text(_with_clocks(design.files[f"{TOP}.sv"], len(nodes)))
+        (work / "control.vlt").write_text(_control(nodes))
+        control = ["control.vlt"]
 
     start = monotonic()
     arguments = ["--cc", *_LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
     arguments += [f"-D{macro}" for macro in macros]
-    run_verilator([*arguments, *_sources(design)], cwd=work, log=folder / "verilator.log", timeout_s=timeout_s)
+    run_verilator(
+        [*arguments, *control, *_sources(design)], cwd=work, log=folder / "verilator.log", timeout_s=timeout_s
+    )
     verilated = monotonic()
+    headers = [(generated / f"{_PREFIX}{name}.h").read_text() for name in ("__Syms", "___024root")]
+    (generated / "nodes.h").write_text(_nodes_header(nodes, *headers))
 
     units = _units(generated, include, driver, brief=brief)
     paths = (generated, include, include / "vltstd")
@@ -378,6 +457,8 @@ class Simulation:
 class _Statistics:
     deadlock: bool
     cycles: int
+    nodes: int
+    node_cycles: int
     beats_taken: int
     beats_given: int
     seconds: float
