@@ -132,6 +132,7 @@ _MVU_WATCHDOG = """\
 _ADD_MULTI = "245c88f80677355afd487f9cb69d71b85c4873eceae5bb828b1dcac43ca71f94"
 _FIFO = "88ad786a5885c7994c7e2d26e1ef2ffdf688310e941feaa0651332da49ec58c4"
 _MVU = "4c6c11482fe3e8b569b6249469a302f9cb9bf89978d007ff1d0153511762b068"
+_VPC = "b0b2b20405d897212723e77067d7507778d8be0ecbe29836259e3b95daef626b"
 _THRESHOLDING = "706ca3232e5daab15374b9645f4a3696bd39787e6578f2905aa697f059f57772"
 
 
@@ -144,6 +145,18 @@ def _add_multi(tool: str) -> Edit:
         reason="a constant function has to be declared at module scope, not inside a generate block "
         "(IEEE 1800-2023, 13.4.3), which both tools insist on: the function and its type move up, unchanged",
         replacements=((_ADD_MULTI_LOADS, ""), (_ADD_MULTI_LEVELS, _ADD_MULTI_LOADS + _ADD_MULTI_LEVELS)),
+    )
+
+
+def _without_nettype(file: str, digest: str) -> Edit:
+    return Edit(
+        tool="yosys",
+        file=file,
+        sha256=digest,
+        finn_versions=("1.6.1",),
+        reason="slang refuses `default_nettype inside a module; it only forbids undeclared names, "
+        "of which a tool that takes the original has found none",
+        replacements=(("`default_nettype none", ""), ("`default_nettype wire", "")),
     )
 
 
@@ -164,15 +177,8 @@ EDITS: tuple[Edit, ...] = (
             ),
         ),
     ),
-    Edit(
-        tool="yosys",
-        file="rtllib/fifo/hdl/fifo.sv",
-        sha256=_FIFO,
-        finn_versions=("1.6.1",),
-        reason="slang refuses `default_nettype inside a module; it only forbids undeclared names, "
-        "of which a tool that takes the original has found none",
-        replacements=(("`default_nettype none", ""), ("`default_nettype wire", "")),
-    ),
+    _without_nettype("rtllib/fifo/hdl/fifo.sv", _FIFO),
+    _without_nettype("rtllib/dwc/hdl/vpc.sv", _VPC),
     Edit(
         tool="yosys",
         file="rtllib/mvu/mvu.sv",

@@ -27,6 +27,7 @@ Parameters = Mapping[str, int]
 
 PKG, ADD_MULTI, MVU = "rtllib/mvu/mvu_pkg.sv", "rtllib/mvu/add_multi.sv", "rtllib/mvu/mvu.sv"
 FIFO, THRESHOLDING = "rtllib/fifo/hdl/fifo.sv", "rtllib/thresholding/hdl/thresholding.sv"
+VPC = "rtllib/dwc/hdl/vpc.sv"
 
 
 def finn_file(name: str) -> str:
@@ -129,6 +130,16 @@ FIFO_SETS = [{"DEPTH": depth, "DATA_WIDTH": width} for depth in FIFO_DEPTHS for 
 """Shift registers to 33, distributed memory to 257, block RAM to 2028 in one or two parts, then UltraRAM; at 16 more
 than a power of two and around the boundaries of the split."""
 
+VPC_SETS = [
+    {"W": width, "N": n, "PI": wide, "PO": narrow}
+    for width, n, wide, narrow in [
+        *((1, 288, 48, 6), (1, 288, 6, 48), (1, 216, 24, 9), (1, 216, 9, 24), (1, 64, 8, 8)),
+        *((3, 4, 4, 1), (3, 4, 1, 4), (2, 10, 4, 3)),
+    ]
+]
+"""Wide to narrow, narrow to wide, neither a multiple of the other, equal; vectors that fit one beat, and a last beat
+that is not full."""
+
 _MVU_NAMES = ("PE", "SIMD", "WEIGHT_WIDTH", "ACTIVATION_WIDTH", "ACCU_WIDTH", "SIGNED_ACTIVATIONS", "NARROW_WEIGHTS")
 _MVU_VALUES = [
     *((8, 8, 3, 8, 18, 1, 1), (8, 8, 3, 3, 9, 1, 1), (5, 8, 3, 3, 9, 1, 1)),
@@ -204,6 +215,14 @@ def test_yosys_fifo_is_the_original(tmp_path: Path) -> None:
     assert same == [False]
 
 
+def test_yosys_width_converter_is_the_original(tmp_path: Path) -> None:
+    original, changed = {VPC: finn_file(VPC)}, {VPC: edited(VPC, "yosys")}
+    assert all(same_in_verilator(original, changed, "vpc", VPC_SETS, tmp_path / "right"))
+    wrong = {VPC: changed[VPC].replace("NO_OTR_OFS = (PI0 >= 2)", "NO_OTR_OFS = (PI0 >= 4)")}
+    same = same_in_verilator(original, wrong, "vpc", VPC_SETS, tmp_path / "wrong")
+    assert [(s["PI"], s["PO"]) for s, equal in zip(VPC_SETS, same, strict=True) if not equal] == [(9, 24)]
+
+
 def test_yosys_mvu_is_the_original_since_the_watchdog_drives_nothing(tmp_path: Path) -> None:
     others = {PKG: finn_file(PKG), ADD_MULTI: edited(ADD_MULTI, "verilator")}
     original, changed = {**others, MVU: finn_file(MVU)}, {**others, MVU: edited(MVU, "yosys")}
@@ -232,6 +251,13 @@ _NODES = {
     "queue": (
         (FIFO,),
         """    fifo #(.DEPTH(64), .DATA_WIDTH(8)) fifo (.clk(ap_clk), .rst(!ap_rst_n), .count(), .maxcount(),
+        .idat(in0_V_tdata), .ivld(in0_V_tvalid), .irdy(in0_V_tready),
+        .odat(out0_V_tdata), .ovld(out0_V_tvalid), .ordy(out0_V_tready));
+""",
+    ),
+    "converter": (
+        (VPC,),
+        """    vpc #(.W(1), .N(24), .PI(8), .PO(8)) core (.clk(ap_clk), .rst(!ap_rst_n),
         .idat(in0_V_tdata), .ivld(in0_V_tvalid), .irdy(in0_V_tready),
         .odat(out0_V_tdata), .ovld(out0_V_tvalid), .ordy(out0_V_tready));
 """,
@@ -284,7 +310,7 @@ def test_verilator_takes_finns_files_with_exactly_the_edits_it_needs(design: Har
 
 def test_yosys_takes_finns_files_with_exactly_the_edits_it_needs(design: HardwareDesign, tmp_path: Path) -> None:
     accepted = accept(design, "yosys", lambda d: yosys.check(d, log=tmp_path / "log", timeout_s=60))
-    assert {edit.file for edit in accepted.edits} == {FIFO, ADD_MULTI, MVU, THRESHOLDING}
+    assert {edit.file for edit in accepted.edits} == {FIFO, VPC, ADD_MULTI, MVU, THRESHOLDING}
 
 
 def test_a_changed_file_that_verilator_refuses_is_a_gap(design: HardwareDesign) -> None:
