@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from qnn import datasets, edits, integer, reference
 from qnn.cell import PART, Cell
+from qnn.costs import InferenceCost
 from qnn.errors import CellError, CheckpointError
 from qnn.hdl import HardwareDesign
 from qnn.integer import ForwardPass, GoldenNetwork
@@ -234,6 +235,20 @@ class Pipeline:
     def graph_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
         """FINN's streamlined graph executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
         return self._executed(self._dataflow(cell) / "streamlined.onnx", cell)
+
+    def inference_cost(self, cell: Cell) -> InferenceCost:
+        """What one image takes, as QONNX counts it on FINN's streamlined graph."""
+        model = self._dataflow(cell) / "streamlined.onnx"
+        key = {
+            "model": digest_of_files(model),
+            "source": digest_of_files(_SOURCE / "dataflow"),
+            "versions": _versions("qonnx"),
+        }
+
+        def build(folder: Path) -> None:
+            finn.count_inference_cost(model, folder)
+
+        return finn.read_inference_cost(self.store.get_or_build("cost", digest_of(key), build))
 
     def _accepted(self, cell: Cell, tool: str, version: str, check: edits.Check) -> tuple[HardwareDesign, list[str]]:
         """The design with the fewest edits with which `tool` takes it, and the files that were edited."""

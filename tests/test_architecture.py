@@ -12,9 +12,9 @@ PACKAGE = ROOT / "qnn"
 
 LAYERS = [
     ["errors", "files", "versions", "preflight"],
-    ["process", "cell", "parameters", "hdl", "results", "resources"],
+    ["process", "cell", "parameters", "hdl", "results", "resources", "pareto", "confusion"],
     ["reference", "estimate", "thresholding", "store", "edits", "fifos", "report"],
-    ["datasets", "integer", "paper"],
+    ["datasets", "integer", "paper", "costs"],
     ["networks"],
     ["training", "export", "inference", "batched"],
     ["checkpoints", "shard"],

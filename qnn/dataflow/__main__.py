@@ -5,6 +5,7 @@ The request is a list of jobs, each {"kind": ..., "folder": an existing empty fo
 compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: depth} where they are not FINN's default
           -> streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
+cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
 
@@ -69,6 +70,14 @@ def trace_job(job: Job, folder: Path, progress: Progress) -> None:
     np.savez(folder / "trace.npz", **arrays)  # type: ignore[arg-type]
 
 
+def cost_job(job: Job, folder: Path, progress: Progress) -> None:
+    """QONNX's inference cost of a graph."""
+    from qnn.dataflow import cost
+
+    progress("count the inference cost")
+    (folder / "cost.json").write_text(json.dumps(cost.inference_cost(ModelWrapper(job["model"]))))
+
+
 def thresholding_job(job: Job, folder: Path, progress: Progress) -> None:
     """HDL of stand-alone Thresholding nodes."""
     from qnn.dataflow import thresholding
@@ -88,6 +97,7 @@ def activations_job(job: Job, folder: Path, progress: Progress) -> None:
 JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
     "compile": compile_job,
     "trace": trace_job,
+    "cost": cost_job,
     "thresholding": thresholding_job,
     "activations": activations_job,
 }

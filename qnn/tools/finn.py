@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qnn.cell import Folding, LayerFolding, Policy
+from qnn.costs import InferenceCost
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
@@ -25,11 +26,13 @@ __all__ = [
     "HardwareModel",
     "LayerGeometry",
     "compile_network",
+    "count_inference_cost",
     "finn_version",
     "generate_thresholdings",
     "read_dataflow",
     "read_design",
     "read_hardware_model",
+    "read_inference_cost",
     "streamline_activations",
     "trace",
 ]
@@ -195,6 +198,11 @@ def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float =
         _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
 
 
+def count_inference_cost(model: Path, folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
+    """QONNX's inference cost of a streamlined graph -> `folder`: cost.json, finn.log."""
+    _run_job({"kind": "cost", "model": str(model)}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+
+
 def generate_thresholdings(
     shapes: Sequence[Mapping[str, Any]],
     part: str,
@@ -244,6 +252,11 @@ def read_dataflow(folder: Path) -> DataflowModel:
     record = json.loads((folder / "dataflow.json").read_text())
     layers, hls_layers = (tuple(map(_layer, record[name])) for name in ("layers", "hls_layers"))
     return DataflowModel(finn_version=record["finn_version"], layers=layers, hls_layers=hls_layers)
+
+
+def read_inference_cost(folder: Path) -> InferenceCost:
+    """What count_inference_cost() found."""
+    return InferenceCost(**json.loads((folder / "cost.json").read_text()))
 
 
 def read_hardware_model(folder: Path) -> HardwareModel:
