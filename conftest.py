@@ -10,6 +10,7 @@ from qnn.cell import PART
 pytest_plugins = [
     "fixtures.models",
     "fixtures.designs",
+    "fixtures.netlists",
     "fixtures.activations",
     "fixtures.recording",
     "fixtures.clock",

@@ -30,6 +30,12 @@ class Step(StrEnum):
     DEVICE_RUN = "device run"
     SYNTHESIS = "synthesis"
     NODE_SYNTHESIS = "node synthesis"
+    NETLIST = "netlist"
+    """The netlist and its run."""
+    NETLIST_RUN = "netlist run"
+    TIMING = "timing"
+    """The netlist and its timing."""
+    NETLIST_TIMING = "netlist timing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +90,23 @@ def _do(pipeline: Pipeline, task: Task) -> list[Task]:
         case Step.DEVICE_RUN:
             pipeline.device_run(cell)
         case Step.SYNTHESIS:
-            return [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
+            return _node_syntheses(pipeline, cell)
+        case Step.NETLIST:
+            return [*_node_syntheses(pipeline, cell), Task(step=Step.NETLIST_RUN, cell=cell)]
+        case Step.TIMING:
+            return [*_node_syntheses(pipeline, cell), Task(step=Step.NETLIST_TIMING, cell=cell)]
+        case Step.NETLIST_RUN:
+            pipeline.netlist_run(cell)
+        case Step.NETLIST_TIMING:
+            pipeline.timing(cell)
         case Step.NODE_SYNTHESIS:
             assert task.node is not None
             pipeline.node_synthesis(cell, task.node)
     return []
+
+
+def _node_syntheses(pipeline: Pipeline, cell: Cell) -> list[Task]:
+    return [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -27,8 +27,9 @@ from qnn.integer import ForwardPass, GoldenNetwork
 from qnn.parameters import NetworkParameters
 from qnn.resources import Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
-from qnn.tools import finn, gxx, verilator, yosys
+from qnn.tools import finn, gxx, netlist, timing, verilator, yosys
 from qnn.tools.finn import DataflowModel, HardwareModel
+from qnn.tools.timing import Timing
 from qnn.versions import tool_versions
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ SIMULATION_LIMIT_CYCLES = 100_000_000
 """A whole batch is simulated where it takes no more cycles than this; it is about two minutes of one core."""
 SYNTHESIS_LIMIT_S = 1800.0
 """Time limit of one run of Yosys."""
+NETLIST_IMAGES = 50
+"""Images that are simulated through a netlist, which is slower than the RTL by a factor of five to ten."""
 
 _SOURCE = Path(__file__).parent
 
@@ -280,8 +283,28 @@ class Pipeline:
     def device_run(self, cell: Cell) -> DeviceRun:
         """The test set, or its first images where the whole takes too long, through the RTL in Verilator."""
         folder, simulator_key, edited = self._simulator(cell)
+        count = images_to_simulate(self.dataflow(cell).interval_cycles)
+        return self._simulated(cell, folder, simulator_key, count, edited)
+
+    def netlist_run(self, cell: Cell) -> DeviceRun:
+        """The first images of the test set through the synthesised netlist in Verilator.
+
+        DSP48E1s, block RAMs and shift registers are simulated as the netlist has them (``qnn.tools.netlist``).
+        """
+        design = netlist.netlist_design(self.design(cell), self._netlists(cell))
+        sources = [_SOURCE / "tools" / name for name in ("verilator.py", "gxx.py")]
+        versions = [verilator.version(), gxx.version()]
+        key = digest_of([design.digest, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
+
+        def build(folder: Path) -> None:
+            verilator.build(design, folder)
+
+        folder = self.store.get_or_build("netlist-simulator", key, build)
+        return self._simulated(cell, folder, key, NETLIST_IMAGES, [])
+
+    def _simulated(self, cell: Cell, folder: Path, simulator_key: str, count: int, edited: list[str]) -> DeviceRun:
+        """The first `count` images of the test set through the simulator in `folder`."""
         dataflow = self.dataflow(cell)
-        count = images_to_simulate(dataflow.interval_cycles)
         key = digest_of([simulator_key, cell.dataset, count, digest_of_files(_SOURCE / "datasets.py")])
 
         def build(target: Path) -> None:
@@ -342,3 +365,19 @@ class Pipeline:
         The stitched top is wires alone, so the linked netlist's resources are the nodes' sum.
         """
         return tuple(self.node_synthesis(cell, layer.name) for layer in self.dataflow(cell).layers)
+
+    def _netlists(self, cell: Cell) -> dict[str, str]:
+        """{node: its netlist}."""
+        return {node.name: node.netlist.read_text() for node in self.synthesis(cell)}
+
+    def timing(self, cell: Cell) -> Timing:
+        """The longest path of the synthesised netlist by static timing, delays of cells alone."""
+        design, netlists = self.design(cell), self._netlists(cell)
+        sources = [_SOURCE / "tools" / name for name in ("timing.py", "yosys.py", "yosys_worker.py")]
+        key = digest_of([design.digest, sorted(netlists.items()), yosys.version(), digest_of_files(*sources)])
+
+        def build(folder: Path) -> None:
+            found = timing.analyse(design, netlists, log=folder / "yosys.log", timeout_s=SYNTHESIS_LIMIT_S)
+            (folder / "timing.json").write_text(found.to_json())
+
+        return Timing.from_json((self.store.get_or_build("timing", key, build) / "timing.json").read_text())

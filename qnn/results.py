@@ -25,6 +25,7 @@ class Evidence(StrEnum):
     CPPSIM = "cppsim"
     RTLSIM = "rtlsim"
     SYNTHESIS = "synthesis"
+    NETLIST = "netlist"
     BOARD = "board"
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "node_key",
     "parse_refusals",
     "parse_statistics",
+    "report",
     "synthesise",
     "version",
 ]
@@ -48,6 +49,7 @@ _CELLS = "qnn_cells.v"
 _SHIFT_REGISTERS = "qnn_shift_registers.v"
 _NETLIST = "qnn_netlist.v"
 _STATISTICS = "qnn_statistics.json"
+_REPORT = "qnn_report.txt"
 
 _BLACK_BOXES = ("DSP48E1", "LUT6_2")
 """Cells that finn-rtllib instantiates; slang does not take their models in cells_sim.v."""
@@ -426,6 +428,19 @@ def check(design: HardwareDesign, *, log: Path, timeout_s: float) -> dict[str, s
         file, module = found
         refused[file] = f"{refusals[0].message} (it is taken without the content of module {module})"
     return refused
+
+
+def report(commands: Sequence[str], files: Mapping[str, str], *, log: Path, timeout_s: float) -> str:
+    """What the last of `commands` prints, warnings included, run in order in a folder that holds `files`.
+
+    Raises ToolMissing, ToolFailed and ToolTimeout.
+    """
+    *before, last = commands
+    with tempfile.TemporaryDirectory(prefix="qnn-yosys-") as name:
+        folder = Path(name)
+        steps = [_Step(command=command) for command in (*before, f"tee -q -o {_REPORT} {last}")]
+        _run(steps, files, folder, log=log.absolute(), timeout_s=timeout_s)
+        return (folder / _REPORT).read_text()
 
 
 # ---------------------------------------------------------------------------------------------------------- linking
