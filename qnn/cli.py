@@ -2,14 +2,16 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qnn import datasets, reference
-from qnn.cell import DATASETS, INPUT_BITS, NETWORKS, Cell, Quantization, dataset_name
+from qnn.cell import DATASETS, INPUT_BITS, NETWORKS, PART, Cell, Quantization, dataset_name
 from qnn.errors import CellError, CheckpointError, QnnError
 
 # torch and Brevitas take seconds to import: `--help` and a wrong cell's name are answered without them.
@@ -76,6 +78,22 @@ def _parser() -> argparse.ArgumentParser:
         "--collect", type=Path, nargs="+", default=[], metavar="RUN", help="first take in these finished runs' folders"
     )
     report.set_defaults(run=_report)
+    search = commands.add_parser(
+        "search",
+        help="the fastest balanced folding of cells that fits a part",
+        description="Synthesise balanced foldings, the fastest first, until one fits a part beside FINN's shell.",
+    )
+    search.add_argument("cells", nargs="+", metavar="cell", help=CELL_HELP.removesuffix(" or float"))
+    search.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
+    search.add_argument("--part", default=PART, help=PART)
+    search.add_argument(
+        "--store",
+        type=Path,
+        default=Path(os.environ.get("QNN_STORE", ".store")),
+        help="folder of built artifacts ($QNN_STORE or .store)",
+    )
+    search.add_argument("--results", type=Path, default=Path("results"), help="folder of result rows (%(default)s)")
+    search.set_defaults(run=_search)
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint on the 10,000 test images")
     evaluate.set_defaults(run=_evaluate)
     export = commands.add_parser("export", help="write a checkpoint's network as QONNX")
@@ -232,6 +250,37 @@ def _report(options: argparse.Namespace) -> None:
         changed = histories.collect(options.collect, folder=histories.FOLDER)
         print(f"histories of {' and '.join(changed)} in {histories.FOLDER}")
     print(f"wrote {page.write_report(options.folder, tables=histories.FOLDER)}")
+
+
+def _search(options: argparse.Namespace) -> None:
+    from qnn import search
+    from qnn.pipeline import Pipeline
+    from qnn.results import append_row
+    from qnn.store import Store
+
+    reference.part(options.part)
+    dataset = dataset_name(options.dataset)
+    cells = [Cell(dataset=dataset, quantization=Quantization.parse(name)) for name in options.cells]
+    pipeline = Pipeline(store=Store(options.store), part=options.part)
+    path = options.results / f"{datetime.now():%Y-%m-%dT%H%M%S}-search.jsonl"
+
+    def on_start(candidate: search.Candidate) -> None:
+        print(f"  {candidate.cell.folding}, {candidate.interval_cycles:,} cycles ...", flush=True)
+
+    def on_trial(trial: search.Trial) -> None:
+        if trial.outcome is not search.Outcome.TOO_MANY_DSP:
+            print(f"  {search.describe(trial, pipeline.clock_period_ns)}", flush=True)
+
+    for cell in cells:
+        print(f"{cell} on {options.part}", flush=True)
+        found = search.fastest(pipeline, cell, on_start=on_start, on_trial=on_trial)
+        row = search.row(found, pipeline.clock_period_ns)
+        append_row(path, row)
+        skipped = found.count(search.Outcome.TOO_MANY_DSP)
+        answer = row.reason or f"the fastest that fits is {row.metrics['fastest_folding']}"
+        beside = "beside FINN's shell" if found.beside_shell else "with the whole part for itself"
+        print(f"  {answer} {beside}; {skipped} faster ones have too many DSP slices, counted", flush=True)
+    print(f"rows: {path}")
 
 
 def _checkpoint(options: argparse.Namespace) -> "Checkpoint":

@@ -13,21 +13,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qnn import datasets, edits, integer, reference
+from qnn import datasets, edits, fifos, integer, reference
 from qnn.cell import PART, Cell
 from qnn.costs import InferenceCost
-from qnn.errors import CellError, CheckpointError
+from qnn.errors import CellError, CheckpointError, DeadlockError, ToolGap, ToolTimeout
+from qnn.fifos import FifoDepth, FifoSizing
 from qnn.hdl import HardwareDesign
 from qnn.integer import ForwardPass, GoldenNetwork
 from qnn.parameters import NetworkParameters
-from qnn.resources import Resources, count_cells
+from qnn.resources import FAMILIES, Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
-from qnn.tools import finn, gxx, netlist, timing, verilator, yosys
+from qnn.tools import fifo_gauge, finn, gxx, netlist, timing, verilator, yosys
 from qnn.tools.finn import DataflowModel, HardwareModel
 from qnn.tools.timing import Timing
 from qnn.versions import tool_versions
@@ -48,6 +50,9 @@ SYNTHESIS_LIMIT_S = 1800.0
 """Time limit of one run of Yosys."""
 NETLIST_IMAGES = 50
 """Images that are simulated through a netlist, which is slower than the RTL by a factor of five to ten."""
+
+SIZED_IMAGES = 16
+"""Images that are simulated through a design whose FIFOs are not the delivered one's."""
 
 _SOURCE = Path(__file__).parent
 
@@ -130,6 +135,8 @@ class Pipeline:
     part: str = PART
     clock_period_ns: float = CLOCK_PERIOD_NS
     checkpoints: Path = reference.CHECKPOINTS
+    synthesis_limit_s: float = SYNTHESIS_LIMIT_S
+    """Of one node."""
 
     def checkpoint(self, cell: Cell) -> Path:
         """The shipped checkpoint. Raises CheckpointError where the repository has none for the cell."""
@@ -185,7 +192,7 @@ class Pipeline:
 
         return inference.run(self.network(cell), self.images(cell).pixels)
 
-    def _dataflow(self, cell: Cell) -> Path:
+    def _dataflow(self, cell: Cell, fifo_depths: Mapping[str, int] | None = None) -> Path:
         if cell.folding is None:
             raise CellError(f"{cell} names no folding: hardware needs one, such as PE8-SIMD8")
         folding, qonnx = cell.folding, self.qonnx(cell)
@@ -195,12 +202,14 @@ class Pipeline:
             "policy": str(cell.policy),
             "part": self.part,
             "clock_period_ns": self.clock_period_ns,
+            "fifo_depths": fifo_depths,
             "source": digest_of_files(_SOURCE / "dataflow", _SOURCE / "cell.py"),
             "versions": _versions("finn", "qonnx"),
         }
 
         def build(folder: Path) -> None:
-            finn.compile_network(qonnx, folding, cell.policy, self.part, self.clock_period_ns, folder)
+            options = (folding, cell.policy, self.part, self.clock_period_ns)
+            finn.compile_network(qonnx, *options, folder, fifo_depths=fifo_depths)
 
         return self.store.get_or_build("dataflow", digest_of(key), build)
 
@@ -253,9 +262,10 @@ class Pipeline:
 
         return finn.read_inference_cost(self.store.get_or_build("cost", digest_of(key), build))
 
-    def _accepted(self, cell: Cell, tool: str, version: str, check: edits.Check) -> tuple[HardwareDesign, list[str]]:
+    def _accepted(
+        self, design: HardwareDesign, tool: str, version: str, check: edits.Check
+    ) -> tuple[HardwareDesign, list[str]]:
         """The design with the fewest edits with which `tool` takes it, and the files that were edited."""
-        design = self.design(cell)
         sources = [_SOURCE / name for name in ("edits.py", "hdl.py", f"tools/{tool}.py")]
         key = digest_of([tool, version, design.digest, digest_of_files(*sources)])
 
@@ -268,23 +278,38 @@ class Pipeline:
         edited = json.loads((folder / "edited.json").read_text())
         return design.replace_files(edited), sorted(edited)
 
+    def _accepted_by_verilator(self, design: HardwareDesign) -> tuple[HardwareDesign, list[str]]:
+        return self._accepted(design, "verilator", verilator.version(), verilator.check)
+
     def _simulator(self, cell: Cell) -> tuple[Path, str, list[str]]:
         """The simulator's folder and key, and the files that were edited for it."""
-        design, edited = self._accepted(cell, "verilator", verilator.version(), verilator.check)
+        design, edited = self._accepted_by_verilator(self.design(cell))
+        return *self._verilated("simulator", design), edited
+
+    def _verilated(self, kind: str, design: HardwareDesign, *, brief: bool = False) -> tuple[Path, str]:
+        """The simulator's folder and key; `brief` is verilator.build()'s."""
         sources = [_SOURCE / "tools" / name for name in ("verilator.py", "gxx.py")]
         versions = [verilator.version(), gxx.version()]
         key = digest_of([design.digest, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
 
         def build(folder: Path) -> None:
-            verilator.build(design, folder)
+            verilator.build(design, folder, brief=brief)
 
-        return self.store.get_or_build("simulator", key, build), key, edited
+        return self.store.get_or_build(kind, key, build), key
 
     def device_run(self, cell: Cell) -> DeviceRun:
-        """The test set, or its first images where the whole takes too long, through the RTL in Verilator."""
+        """The test set, or its first images where the whole takes too long, through the RTL in Verilator.
+
+        Raises DeadlockError where the accelerator stands still, naming the FIFOs that are too shallow.
+        """
         folder, simulator_key, edited = self._simulator(cell)
         count = images_to_simulate(self.dataflow(cell).interval_cycles)
-        return self._simulated(cell, folder, simulator_key, count, edited)
+        try:
+            return self._simulated(cell, folder, simulator_key, count, edited)
+        except DeadlockError as error:
+            shallow = ", ".join(map(str, self.shallow_fifos(cell)))
+            verdict = f"too shallow: {shallow}" if shallow else "no FIFO is too shallow"
+            raise DeadlockError(f"{error}; {verdict}") from None
 
     def netlist_run(self, cell: Cell) -> DeviceRun:
         """The first images of the test set through the synthesised netlist in Verilator.
@@ -292,14 +317,7 @@ class Pipeline:
         DSP48E1s, block RAMs and shift registers are simulated as the netlist has them (``qnn.tools.netlist``).
         """
         design = netlist.netlist_design(self.design(cell), self._netlists(cell))
-        sources = [_SOURCE / "tools" / name for name in ("verilator.py", "gxx.py")]
-        versions = [verilator.version(), gxx.version()]
-        key = digest_of([design.digest, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
-
-        def build(folder: Path) -> None:
-            verilator.build(design, folder)
-
-        folder = self.store.get_or_build("netlist-simulator", key, build)
+        folder, key = self._verilated("netlist-simulator", design)
         return self._simulated(cell, folder, key, NETLIST_IMAGES, [])
 
     def _simulated(self, cell: Cell, folder: Path, simulator_key: str, count: int, edited: list[str]) -> DeviceRun:
@@ -333,19 +351,94 @@ class Pipeline:
                 edited_files=tuple(edited),
             )
 
+    def _gauge(self, cell: Cell) -> Path:
+        """The design with FINN's FIFO gauges as a simulator, and what it gave: gauge.json."""
+        design, _ = self._accepted_by_verilator(self.design(cell))
+        dataflow = self.dataflow(cell)
+        sources = [_SOURCE / name for name in ("fifos.py", "tools/fifo_gauge.py", "tools/verilator.py", "tools/gxx.py")]
+        versions = [verilator.version(), gxx.version()]
+        key = [design.digest, dataflow.interval_cycles, versions, digest_of_files(*sources, fifo_gauge.DRIVER)]
+
+        def build(folder: Path) -> None:
+            simulator = fifo_gauge.build(design, folder / "simulator")
+            start = monotonic()
+            run = self._opened_gauge(cell, folder).measure()
+            record = {
+                "held_beats": dict(run.held_beats),
+                "latency_cycles": run.completions_cycles[0],
+                "build_s": simulator.verilate_s + simulator.compile_s,
+                "host_s": monotonic() - start,
+            }
+            (folder / "gauge.json").write_text(json.dumps(record))
+
+        return self.store.get_or_build("fifo-gauge", digest_of(key), build)
+
+    def _opened_gauge(self, cell: Cell, folder: Path) -> fifo_gauge.Gauge:
+        simulator, dataflow = verilator.Simulator.open(folder / "simulator"), self.dataflow(cell)
+        return fifo_gauge.Gauge(
+            simulator=simulator,
+            input_beats=self.images(cell).pixels.shape[1] // simulator.input_bytes,
+            output_beats=dataflow.output_beats,
+            interval_cycles=dataflow.interval_cycles,
+        )
+
+    def fifo_sizing(self, cell: Cell) -> FifoSizing:
+        """What each FIFO of the accelerator has to hold, by FINN's FIFO gauge.
+
+        Raises SimulationError where the accelerator does not keep its interval with FIFOs of any depth.
+        """
+        record = json.loads((self._gauge(cell) / "gauge.json").read_text())
+        return FifoSizing(
+            fifos=fifos.fifo_depths(self.design(cell).nodes, record.pop("held_beats")),
+            interval_cycles=self.dataflow(cell).interval_cycles,
+            **record,
+        )
+
+    def shallow_fifos(self, cell: Cell) -> tuple[FifoDepth, ...]:
+        """The FIFOs that keep the delivered accelerator from its interval; empty where it keeps it.
+
+        Deepening these, and no others, mends it, by the simulator with bounded gauges (see fifos.too_shallow()).
+        """
+        sizing = self.fifo_sizing(cell)
+        gauge = self._opened_gauge(cell, self._gauge(cell))
+        causes = fifos.too_shallow(sizing.configured_depths, sizing.needed_depths, gauge.keeps_up)
+        return tuple(fifo for fifo in sizing.fifos if fifo.name in causes)
+
+    def sized_run(self, cell: Cell) -> DeviceRun:
+        """Images through FINN's RTL with every FIFO of the depth that the gauge asks for.
+
+        Where that is what is delivered, it is device_run(); else FINN makes the RTL anew, and SIZED_IMAGES are run.
+        """
+        sizing = self.fifo_sizing(cell)
+        if sizing.needed_depths == sizing.configured_depths:
+            return self.device_run(cell)
+        sized = finn.read_design(self._dataflow(cell, sizing.needed_depths))
+        design, edited = self._accepted_by_verilator(sized)
+        folder, key = self._verilated("sized-simulator", design, brief=True)
+        return self._simulated(cell, folder, key, SIZED_IMAGES, edited)
+
     def nodes(self, cell: Cell) -> tuple[str, ...]:
         """Names of the nodes that are synthesised apart, the most parallel first, since they take longest."""
         parallelism = {layer.name: (layer.pe or 0) * (layer.simd or 1) for layer in self.dataflow(cell).layers}
         return tuple(sorted(parallelism, key=lambda name: -parallelism[name]))
 
     def node_synthesis(self, cell: Cell, name: str) -> NodeSynthesis:
-        """One node of the accelerator synthesised by Yosys, out of context."""
-        design, _ = self._accepted(cell, "yosys", yosys.version(), _yosys_check)
+        """One node of the accelerator synthesised by Yosys, out of context.
+
+        Raises ToolGap where Yosys has no netlists for the family of the part, ToolTimeout naming the node.
+        """
+        family = reference.part(self.part).family
+        if reason := FAMILIES[family].no_synthesis:
+            raise ToolGap(f"no synthesis for {self.part}, family {family}: {reason}; take a part of another family")
+        design, _ = self._accepted(self.design(cell), "yosys", yosys.version(), _yosys_check)
         node = next(node for node in design.nodes if node.name == name)
         key = digest_of([yosys.node_key(design, node), digest_of_files(_SOURCE / "tools" / "yosys_worker.py")])
 
         def build(folder: Path) -> None:
-            made = yosys.synthesise(design, node, log=folder / "yosys.log", timeout_s=SYNTHESIS_LIMIT_S)
+            try:
+                made = yosys.synthesise(design, node, log=folder / "yosys.log", timeout_s=self.synthesis_limit_s)
+            except ToolTimeout as error:
+                raise ToolTimeout(f"synthesis of {name} in {cell}: {error}") from None
             (folder / "netlist.v").write_text(made.netlist)
             record = {"cells": dict(made.cells), "seconds": made.seconds}
             (folder / "synthesis.json").write_text(json.dumps(record))

@@ -2,20 +2,24 @@
 
 import tomllib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qnn.cell import NETWORKS, Cell, Folding, Policy, Quantization
-from qnn.errors import CellError
-from qnn.resources import Part, parse_parts
+from qnn.errors import CellError, DesignError
+from qnn.resources import BUDGETED, Part, parse_parts
 
 __all__ = [
     "CHECKPOINTS",
     "FOLDER",
+    "Misfit",
     "accuracy_floor_percent",
+    "expected_misfit",
     "paper_accuracy_percent",
     "paper_throughput_images_per_s",
+    "parse_misfits",
     "part",
     "shipped_cells",
     "shipped_checkpoint",
@@ -108,3 +112,56 @@ def part(name: str) -> Part:
     if name not in parts:
         raise CellError(f"unknown part {name!r}: there are {', '.join(parts)} (fixtures/reference/parts.toml)")
     return parts[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misfit:
+    """The resources of which an accelerator is expected to take more than there is."""
+
+    alone: frozenset[str] = frozenset()
+    """With the whole part for itself; names of ``qnn.resources.BUDGETED``."""
+    beside_shell: frozenset[str] = frozenset()
+    """With what the shell leaves of it."""
+
+
+MisfitKey = tuple[str, str, str, str]
+"""Part, bit widths, folding and policy: whether a cell fits does not depend on what it was trained on."""
+
+
+def _misfit(number: int, entry: dict[str, Any]) -> tuple[MisfitKey, Misfit]:
+    where = f"misfit {number} of misfits.toml"
+    wanted = {"part", "cell", "folding", "policy", "evidence", "alone", "beside_shell"}
+    if entry.keys() != wanted:
+        raise DesignError(f"{where}: missing or not known: {', '.join(sorted(entry.keys() ^ wanted))}")
+    unknown = sorted({*entry["alone"], *entry["beside_shell"]} - set(BUDGETED))
+    if unknown:
+        raise DesignError(f"{where}: there is no resource {', '.join(unknown)}; there are {', '.join(BUDGETED)}")
+    if not entry["alone"] and not entry["beside_shell"]:
+        raise DesignError(f"{where} names no resource")
+    try:
+        folding, policy = Folding.parse(entry["folding"]), Policy.parse(entry["policy"])
+        key = part(entry["part"]).name, str(Quantization.parse(entry["cell"])), str(folding), str(policy)
+    except CellError as error:
+        raise DesignError(f"{where}: {error}") from None
+    return key, Misfit(alone=frozenset(entry["alone"]), beside_shell=frozenset(entry["beside_shell"]))
+
+
+def parse_misfits(text: str) -> dict[MisfitKey, Misfit]:
+    """The cells that are expected not to fit, from TOML; raises DesignError that says which entry is wrong."""
+    try:
+        entries = tomllib.loads(text).get("misfit", [])
+    except tomllib.TOMLDecodeError as error:
+        raise DesignError(f"misfits.toml is not TOML: {error}") from None
+    misfits: dict[MisfitKey, Misfit] = {}
+    for number, entry in enumerate(entries, start=1):
+        key, misfit = _misfit(number, entry)
+        if key in misfits:
+            raise DesignError(f"misfit {number} of misfits.toml: {' '.join(key)} is there twice")
+        misfits[key] = misfit
+    return misfits
+
+
+def expected_misfit(cell: Cell, part_name: str) -> Misfit:
+    """What of a part the cell's RTL is expected to overflow; nothing where it is expected to fit."""
+    key = part_name, str(cell.quantization), str(cell.folding), str(cell.policy)
+    return parse_misfits((FOLDER / "misfits.toml").read_text()).get(key, Misfit())

@@ -1,4 +1,4 @@
-"""Resources of a netlist: what each cell of the 7 series takes, sums, and shares of a part's budget. Pure rules.
+"""Resources of a netlist: what each cell of the 7 series takes, sums, and what of a part's budget is left. Pure rules.
 
 What a cell takes follows Xilinx UG474 (7 Series FPGAs Configurable Logic Block) and UG473 (Memory Resources). Cells
 are counted as they stand: a placer may put two small LUTs, or two SRL16E, into one LUT with two outputs (O5, O6),
@@ -11,7 +11,21 @@ from dataclasses import dataclass, fields
 
 from qnn.errors import DesignError
 
-__all__ = ["CELLS", "Part", "Resources", "count_cells", "parse_parts", "shares", "total"]
+__all__ = [
+    "BUDGETED",
+    "CELLS",
+    "FAMILIES",
+    "Budget",
+    "Family",
+    "Part",
+    "Resources",
+    "count_cells",
+    "margins",
+    "overflows",
+    "parse_parts",
+    "shares",
+    "total",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,49 +121,131 @@ def count_cells(cells: Mapping[str, int]) -> Resources:
     return total(CELLS[name].times(count) for name, count in cells.items())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What an FPGA part offers."""
+BUDGETED = ("lut", "lut_memory", "ff", "bram36", "dsp")
+"""What a part has so much of; the other numbers of Resources come with these."""
 
-    name: str
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What is common to the parts of a family."""
+
+    dsp_multiplier_bits: int
+    """Width of the DSP slice's wide multiplier input: 25 of a DSP48E1 (UG479), 27 of a DSP48E2 (UG579)."""
+    no_synthesis: str | None = None
+    """Why Yosys makes no netlists for it; None where it does."""
+
+
+FAMILIES: Mapping[str, Family] = {
+    "zynq-7000": Family(dsp_multiplier_bits=25),
+    "zynq-ultrascale-plus": Family(
+        dsp_multiplier_bits=27,
+        no_synthesis=(
+            "the LUT memories that Yosys 0.70 knows there are said to hold 65,536 words (ABITS 16 in its "
+            "lutrams_xcu.txt, where the 512 words of a RAM512X1S are meant), and it fails on FINN's weight memories"
+        ),
+    ),
+}
+"""By the name that the table of parts has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How much there is of each resource."""
+
     lut: int
     lut_memory: int
     """LUTs in SLICEMs."""
     ff: int
-    bram36: int
+    bram36: float
     dsp: int
 
 
-def parse_parts(text: str) -> dict[str, Part]:
-    """Parts by name from TOML: one table a part, with the numbers of Part.
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """An FPGA part."""
 
-    Raises DesignError where the text is not TOML, or a number is missing, unknown or not a positive whole number.
+    name: str
+    family: str
+    """A name of FAMILIES."""
+    alone: Budget
+    """All of it, for the accelerator alone."""
+    beside_shell: Budget | None
+    """What the shell around the accelerator leaves; None where no published figure of one is known."""
+
+
+def _numbers(table: Mapping[str, object], where: str, *, least: int) -> Mapping[str, int]:
+    if table.keys() != set(BUDGETED):
+        wrong = ", ".join(sorted(table.keys() ^ set(BUDGETED)))
+        raise DesignError(f"{where}: these numbers are missing or not known: {wrong}")
+    numbers = {}
+    for key, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise DesignError(f"{where}: {key} is {value!r}, it has to be a whole number from {least}")
+        numbers[key] = value
+    return numbers
+
+
+def _part(name: str, table: Mapping[str, object], shells: Mapping[str, Mapping[str, int]]) -> Part:
+    family = table.get("family")
+    if family not in FAMILIES:
+        raise DesignError(f"part {name}: family is {family!r}, there are {', '.join(FAMILIES)}")
+    numbers = _numbers({key: value for key, value in table.items() if key != "family"}, f"part {name}", least=1)
+    shell = shells.get(str(family))
+    left = None if shell is None else {key: number - shell[key] for key, number in numbers.items()}
+    too_small = [key for key, number in (left or {}).items() if number < 0]
+    if too_small:
+        raise DesignError(f"part {name}: the shell of its family takes more than it has of {', '.join(too_small)}")
+    return Part(
+        name=name,
+        family=str(family),
+        alone=Budget(**numbers),
+        beside_shell=None if left is None else Budget(**left),
+    )
+
+
+def parse_parts(text: str) -> dict[str, Part]:
+    """Parts by name from TOML: a table [part.NAME] for each, and [shell.FAMILY] for what a family's shell takes.
+
+    Raises DesignError where the text is not TOML, a family is not known, or a number is missing, unknown or not a
+    whole number.
     """
-    wanted = {f.name for f in fields(Part)} - {"name"}
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DesignError(f"the table of parts is not TOML: {error}") from None
-    parts = {}
-    for name, numbers in tables.items():
-        if not isinstance(numbers, dict):
-            raise DesignError(f"part {name} has to be a table of numbers, not {numbers!r}")
-        if numbers.keys() != wanted:
-            wrong = ", ".join(sorted(numbers.keys() ^ wanted))
-            raise DesignError(f"part {name}: these numbers are missing or not known: {wrong}")
-        for key, value in numbers.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise DesignError(f"part {name}: {key} is {value!r}, it has to be a whole number from 1")
-        parts[name] = Part(name=name, **numbers)
-    return parts
-
-
-def shares(resources: Resources, part: Part) -> dict[str, float]:
-    """{resource: share of the part's budget}; above 1 it does not fit. Out of context, before placement."""
-    return {
-        "lut": resources.lut / part.lut,
-        "lut_memory": resources.lut_memory / part.lut_memory,
-        "ff": resources.ff / part.ff,
-        "bram36": resources.bram36_equivalent / part.bram36,
-        "dsp": resources.dsp / part.dsp,
+    for key, named in tables.items():
+        tables_of = named.values() if isinstance(named, dict) else [named]
+        if key not in ("part", "shell") or not all(isinstance(table, dict) for table in tables_of):
+            raise DesignError(f"the table of parts holds part.NAME and shell.FAMILY with numbers, not {key} = {named}")
+    shells = {
+        family: _numbers(numbers, f"shell {family}", least=0) for family, numbers in tables.get("shell", {}).items()
     }
+    foreign = sorted(shells.keys() - FAMILIES.keys())
+    if foreign:
+        raise DesignError(f"shell {foreign[0]}: there is no such family, there are {', '.join(FAMILIES)}")
+    return {name: _part(name, table, shells) for name, table in tables.get("part", {}).items()}
+
+
+def _taken(resources: Resources) -> dict[str, float]:
+    return {
+        "lut": resources.lut,
+        "lut_memory": resources.lut_memory,
+        "ff": resources.ff,
+        "bram36": resources.bram36_equivalent,
+        "dsp": resources.dsp,
+    }
+
+
+def shares(resources: Resources, budget: Budget) -> dict[str, float]:
+    """{resource: share of the budget}; above 1 it does not fit. Out of context, before placement."""
+    return {name: taken / getattr(budget, name) for name, taken in _taken(resources).items()}
+
+
+def margins(resources: Resources, budget: Budget) -> dict[str, float]:
+    """{resource: how much of the budget is left}; negative where it does not fit."""
+    return {name: getattr(budget, name) - taken for name, taken in _taken(resources).items()}
+
+
+def overflows(resources: Resources, budget: Budget) -> tuple[str, ...]:
+    """The resources of which more is taken than the budget has; none where it fits."""
+    return tuple(name for name, left in margins(resources, budget).items() if left < 0)

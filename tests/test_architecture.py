@@ -12,7 +12,7 @@ PACKAGE = ROOT / "qnn"
 
 LAYERS = [
     ["errors", "files", "versions", "preflight"],
-    ["process", "cell", "parameters", "hdl", "results", "resources", "pareto", "confusion"],
+    ["process", "cell", "parameters", "hdl", "results", "resources", "dsp", "growth", "pareto", "confusion"],
     ["reference", "estimate", "thresholding", "store", "edits", "fifos", "report"],
     ["datasets", "integer", "paper", "costs"],
     ["networks"],
@@ -26,7 +26,8 @@ LAYERS = [
     ["tools"],
     ["equivalence"],
     ["pipeline"],
-    ["ahead", "cli"],
+    ["ahead", "search"],
+    ["cli"],
     ["__main__"],
 ]
 """Modules of qnn/, lowest first: each imports only from rows above it, or from its own package."""

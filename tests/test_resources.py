@@ -4,9 +4,21 @@ import pytest
 
 from qnn.errors import DesignError
 from qnn.reference import FOLDER
-from qnn.resources import CELLS, Part, Resources, count_cells, parse_parts, shares, total
+from qnn.resources import (
+    CELLS,
+    FAMILIES,
+    Budget,
+    Part,
+    Resources,
+    count_cells,
+    margins,
+    overflows,
+    parse_parts,
+    shares,
+    total,
+)
 
-PART = Part(name="small", lut=100, lut_memory=40, ff=200, bram36=4, dsp=10)
+SMALL = Budget(lut=100, lut_memory=40, ff=200, bram36=4, dsp=10)
 
 
 def test_counts_logic_and_memory_luts_together_and_memory_apart() -> None:
@@ -47,23 +59,63 @@ def test_a_total_is_the_sum_of_each_column() -> None:
 
 def test_shares_are_of_the_parts_budget_and_may_exceed_it() -> None:
     taken = Resources(lut=25, lut_memory=10, ff=20, bram18=1, bram36=1, dsp=11)
-    assert shares(taken, PART) == {"lut": 0.25, "lut_memory": 0.25, "ff": 0.1, "bram36": 0.375, "dsp": 1.1}
+    assert shares(taken, SMALL) == {"lut": 0.25, "lut_memory": 0.25, "ff": 0.1, "bram36": 0.375, "dsp": 1.1}
 
 
-def test_the_z7020_has_what_its_data_sheet_says() -> None:
+def test_what_is_left_is_negative_where_it_does_not_fit() -> None:
+    taken = Resources(lut=25, lut_memory=10, ff=20, bram18=1, bram36=1, dsp=11)
+    assert margins(taken, SMALL) == {"lut": 75, "lut_memory": 30, "ff": 180, "bram36": 2.5, "dsp": -1}
+    assert overflows(taken, SMALL) == ("dsp",)
+
+
+def test_a_part_that_is_full_fits_and_one_more_does_not() -> None:
+    full = Resources(lut=100, lut_memory=40, ff=200, bram18=2, bram36=3, dsp=10)
+    assert overflows(full, SMALL) == ()
+    assert overflows(full + Resources(bram18=1, ff=1), SMALL) == ("ff", "bram36")
+
+
+def test_the_z7020_has_what_its_data_sheet_says_and_finns_shell_takes_some() -> None:
     parts = parse_parts((FOLDER / "parts.toml").read_text())
-    expected = Part(name="xc7z020clg400-1", lut=53200, lut_memory=17400, ff=106400, bram36=140, dsp=220)
-    assert parts["xc7z020clg400-1"] == expected
+    assert parts["xc7z020clg400-1"] == Part(
+        name="xc7z020clg400-1",
+        family="zynq-7000",
+        alone=Budget(lut=53200, lut_memory=17400, ff=106400, bram36=140, dsp=220),
+        beside_shell=Budget(lut=46775, lut_memory=16429, ff=98066, bram36=139, dsp=220),
+    )
+
+
+def test_every_shipped_part_has_the_proportions_of_its_family() -> None:
+    """Two flip-flops a LUT (UG474, UG574), and some LUTs, but not all, in slices that hold memory."""
+    parts = parse_parts((FOLDER / "parts.toml").read_text())
+    assert len(parts) >= 3
+    for part in parts.values():
+        assert part.family in FAMILIES
+        assert part.alone.ff == 2 * part.alone.lut
+        assert 0.25 < part.alone.lut_memory / part.alone.lut < 0.5
+
+
+NUMBERS = "lut = 9\nlut_memory = 9\nff = 9\nbram36 = 9\ndsp = 9"
+FAMILY = 'family = "zynq-7000"'
+
+
+def test_without_a_shell_of_its_family_a_part_is_known_alone() -> None:
+    assert parse_parts(f"[part.p]\n{FAMILY}\n{NUMBERS}")["p"].beside_shell is None
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[p]\nlut = 1\nff = 1\nbram36 = 1\ndsp = 1", "lut_memory"),
-        ("[p]\nlut = 1\nlut_memory = 1\nff = 1\nbram36 = 1\ndsp = 1\nuram = 1", "uram"),
-        ("[p]\nlut = 1\nlut_memory = 1\nff = 1\nbram36 = 0\ndsp = 1", "bram36 is 0"),
-        ("[p]\nlut = 1.5\nlut_memory = 1\nff = 1\nbram36 = 1\ndsp = 1", "lut is 1.5"),
-        ("p = 3", "part p"),
+        (f"[part.p]\n{FAMILY}\nlut = 1\nff = 1\nbram36 = 1\ndsp = 1", "part p: .*: lut_memory"),
+        (f"[part.p]\n{FAMILY}\n{NUMBERS}\nuram = 1", "uram"),
+        (f"[part.p]\n{FAMILY}\n{NUMBERS}".replace("bram36 = 9", "bram36 = 0"), "bram36 is 0"),
+        (f"[part.p]\n{FAMILY}\n{NUMBERS}".replace("lut = 9", "lut = 1.5"), r"lut is 1\.5"),
+        (f"[part.p]\n{NUMBERS}", "family is None, there are zynq-7000"),
+        (f'[part.p]\nfamily = "virtex"\n{NUMBERS}', "family is 'virtex'"),
+        (f"[shell.virtex]\n{NUMBERS}", "shell virtex"),
+        (f"[shell.zynq-7000]\n{NUMBERS}\n[part.p]\n{FAMILY}\n{NUMBERS}".replace("dsp = 9", "dsp = 10", 1), "of dsp"),
+        ("part = 3", "not part = 3"),
+        ("part.p = 3", "not part = "),
+        ("[p]\nlut = 1", "not p = "),
         ("[p", "not TOML"),
     ],
 )

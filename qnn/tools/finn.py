@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qnn.cell import Folding, LayerFolding, Policy
 from qnn.costs import InferenceCost
+from qnn.dsp import dsp_slices
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
@@ -43,6 +44,13 @@ PIXEL_MAXIMUM = 255
 _ROOT = Path(__file__).parents[2]
 
 
+def _integer_bits(datatype: str, what: str) -> int:
+    match = re.fullmatch(r"U?INT(\d+)", datatype)
+    if match is None:
+        raise DataflowError(f"{what} {datatype}, not integers")
+    return int(match[1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerGeometry:
     """One node of the folded graph, as ``qnn.dataflow.graph.geometry`` describes it."""
@@ -66,10 +74,23 @@ class LayerGeometry:
     @property
     def output_bits(self) -> int:
         """Bits of one output lane. Raises DataflowError where the data type is no integer."""
-        match = re.fullmatch(r"U?INT(\d+)", self.output_type)
-        if match is None:
-            raise DataflowError(f"{self.name} gives {self.output_type}, not integers")
-        return int(match[1])
+        return _integer_bits(self.output_type, f"{self.name} gives")
+
+    def dsp_slices(self, folding: Folding, multiplier_bits: int) -> int:
+        """DSP slices of the RTL node at any folding, exact; `multiplier_bits` as in ``qnn.resources.Family``.
+
+        Bit widths do not depend on the folding, so one compiled graph tells of all. Only matrix units take any.
+        """
+        if self.weight_type is None or self.narrow_weights is None:
+            return 0
+        return dsp_slices(
+            pe=folding.pe,
+            simd=folding.simd,
+            weight_bits=_integer_bits(self.weight_type, f"{self.name} has weights of"),
+            activation_bits=_integer_bits(self.input_type, f"{self.name} takes"),
+            narrow_weights=self.narrow_weights,
+            multiplier_bits=multiplier_bits,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +125,13 @@ class DataflowModel:
     def output_bits(self) -> int:
         """Bits of one accumulator of the last layer."""
         return self.layers[-1].output_bits
+
+    def dsp_slices(self, foldings: Sequence[LayerFolding], multiplier_bits: int) -> int:
+        """DSP slices of the whole accelerator in RTL with these foldings of its matrix units, exact."""
+        units = [layer for layer in self.layers if layer.folding is not None]
+        return sum(
+            unit.dsp_slices(folding.applied, multiplier_bits) for unit, folding in zip(units, foldings, strict=True)
+        )
 
     @property
     def interval_cycles(self) -> int:

@@ -1,0 +1,120 @@
+"""The study's claims on growth with the bit width (Figure 7), judged by the seven cells A2W2 to A8W8 at PE8-SIMD8.
+
+Like the claims on accuracy: one that the figures do not bear out is a strict xfail whose reason says what was measured.
+They are collected only where all seven cells are among the hardware cells, as in ``--matrix paper``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import pytest
+
+from fixtures.recording import Record
+from qnn.cell import DATASETS, Cell, Folding, Policy, Quantization
+from qnn.growth import BITS, Growth, jumps_above, linear_then_faster
+from qnn.pipeline import Pipeline
+from qnn.resources import total
+from qnn.results import Evidence
+
+BORNE_OUT = ""
+
+MEASURED: dict[str, str] = {
+    "lut": BORNE_OUT,
+    "ff": BORNE_OUT,
+    "hls_lut": BORNE_OUT,
+    "bram18": BORNE_OUT,
+    "threshold_lut": BORNE_OUT,
+}
+"""BORNE_OUT, or what was measured otherwise, as the failing test prints it."""
+
+
+def _whole(pipeline: Pipeline, cell: Cell, name: str) -> float:
+    resources = total(node.resources for node in pipeline.synthesis(cell))
+    return {"lut": resources.lut, "ff": resources.ff, "bram18": 2 * resources.bram36_equivalent}[name]
+
+
+def _lut(pipeline: Pipeline, cell: Cell) -> float:
+    return _whole(pipeline, cell, "lut")
+
+
+def _ff(pipeline: Pipeline, cell: Cell) -> float:
+    return _whole(pipeline, cell, "ff")
+
+
+def _bram18(pipeline: Pipeline, cell: Cell) -> float:
+    return _whole(pipeline, cell, "bram18")
+
+
+def _threshold_lut(pipeline: Pipeline, cell: Cell) -> float:
+    """LUTs of the hidden activations, whose thresholds FINN's RTL may also keep there; the input has 8 bits always."""
+    nodes = [node for node in pipeline.synthesis(cell) if node.name.startswith("Thresholding")]
+    return total(node.resources for node in nodes[1:]).lut
+
+
+def _hls_lut(pipeline: Pipeline, cell: Cell) -> float:
+    """FINN's estimate of the matrix units with fused activations that the study's FINN built."""
+    layers = pipeline.dataflow(cell).hls_layers
+    return sum(layer.estimate["LUT"] for layer in layers if layer.op_type.startswith("MVAU"))
+
+
+class Claim(NamedTuple):
+    """What the study says, of which figure, by which statistic."""
+
+    sentence: str
+    figure: Callable[[Pipeline, Cell], float]
+    statistic: Callable[[Mapping[int, float]], Growth]
+    evidence: Evidence = Evidence.SYNTHESIS
+
+
+_LOGIC, _BRAM = (
+    "LUT and FF grow linearly with the bit width up to 6 bits, faster above",
+    "RAMB18 use jumps above 7 bits: k-bit activations need 2^k - 1 thresholds",
+)
+CLAIMS = {
+    "lut": Claim(_LOGIC, _lut, linear_then_faster),
+    "ff": Claim(_LOGIC, _ff, linear_then_faster),
+    "hls_lut": Claim(_LOGIC, _hls_lut, linear_then_faster, Evidence.ESTIMATE),
+    "bram18": Claim(_BRAM, _bram18, jumps_above),
+    "threshold_lut": Claim(_BRAM, _threshold_lut, jumps_above),
+}
+
+
+def diagonal(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
+    """The study's seven cells, where all of them are among `cells`."""
+    wanted = [
+        Cell(
+            dataset=DATASETS[0],
+            quantization=Quantization(activation_bits=bits, weight_bits=bits),
+            folding=Folding(pe=8, simd=8),
+            policy=Policy.UNIFORM,
+        )
+        for bits in BITS
+    ]
+    return {"diagonal": tuple(wanted)} if set(wanted) <= set(cells) else {}
+
+
+def expected(measured: str) -> list[pytest.MarkDecorator]:
+    """The marks of a claim of which `measured` is known."""
+    return [] if measured == BORNE_OUT else [pytest.mark.xfail(raises=AssertionError, strict=True, reason=measured)]
+
+
+@pytest.mark.synthesis
+@pytest.mark.cells(grouped=diagonal)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=expected(text)) for name, text in MEASURED.items()])
+def test_growth_with_the_bit_width_is_what_the_study_says(
+    name: str, cells: tuple[Cell, ...], pipeline: Pipeline, record: Record
+) -> None:
+    claim = CLAIMS[name]
+    figures = {bits: claim.figure(pipeline, cell) for bits, cell in zip(BITS, cells, strict=True)}
+    growth = claim.statistic(figures)
+    record(
+        claim.evidence,
+        claim=name,
+        sentence=claim.sentence,
+        measured=growth.measured,
+        borne_out=growth.holds,
+        **{f"at_{bits}_bits": value for bits, value in figures.items()},
+    )
+    if MEASURED[name] not in (BORNE_OUT, growth.measured):
+        pytest.fail(f"MEASURED says of {name} {MEASURED[name]!r}, but measured is {growth.measured!r}")
+    assert growth.holds, growth.measured
