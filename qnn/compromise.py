@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 from scipy.stats import t  # type: ignore[import-untyped]
 
 from qnn import pareto
-from qnn.cell import INPUT_BITS, Cell, Folding, Quantization
+from qnn.accuracy import errors_points
+from qnn.cell import Cell, Folding, Quantization
 from qnn.claims import Verdict
-from qnn.histories import LONG
 
-__all__ = ["Compromise", "Design", "Differences", "errors_points", "front", "judge"]
+__all__ = ["Compromise", "Design", "Differences", "front", "judge"]
 
 _TAIL = 0.025
 """On each side of a 95 % interval."""
@@ -76,18 +76,6 @@ def front(designs: Sequence[Design]) -> list[Design]:
 
 
 # Errors ---------------------------------------------------------------------------------------------------------------
-
-
-def errors_points(histories: pd.DataFrame, cells: Sequence[Quantization]) -> NDArray[np.float64]:
-    """Test error in points after the last of 100 epochs, [seeds, cells], of the seeds that have all cells."""
-    rows = histories[
-        (histories["epochs"] == LONG)
-        & (histories["epoch"] == LONG)
-        & (histories["input_bits"] == INPUT_BITS).fillna(False)
-    ]
-    names = [str(cell) for cell in cells]
-    table = rows.pivot_table(index="seed", columns="cell", values="test_error").reindex(columns=names).dropna()
-    return np.asarray(100 * table.to_numpy(dtype=np.float64).reshape(-1, len(names)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,7 +12,7 @@ from qnn.cell import Cell, Folding, Quantization
 from qnn.claims import Verdict
 from qnn.compromise import Design, Differences
 
-A2W2, A3W3, A4W4, A8W8 = CELLS = tuple(Quantization(activation_bits=n, weight_bits=n) for n in (2, 3, 4, 8))
+A2W2, A3W3, A4W4, A8W8 = (Quantization(activation_bits=n, weight_bits=n) for n in (2, 3, 4, 8))
 MIDDLE, FAST = Folding(pe=8, simd=8), Folding(pe=16, simd=16)
 INTERVALS = {MIDDLE: 1_024, FAST: 256}
 ERRORS = {A2W2: 13.0, A3W3: 12.0, A4W4: 11.9, A8W8: 11.8}
@@ -135,12 +135,6 @@ def test_the_front_leaves_out_what_does_not_fit_or_is_not_known() -> None:
     better = [replace(design, top1_percent=89.0) if design.cell.quantization == A2W2 else design for design in matrix]
     kept = [(design.cell.quantization, design.cell.folding) for design in compromise.front(better)]
     assert kept == [(A2W2, MIDDLE), (A3W3, FAST)]
-
-
-def test_only_seeds_with_all_cells_count() -> None:
-    table = histories(ERRORS)
-    table = table[~((table["seed"] == 1) & (table["cell"] == "A4W4"))]
-    assert compromise.errors_points(table, CELLS).shape == (2, 4)
 
 
 def test_an_interval_holds_the_true_difference_as_often_as_it_says() -> None:
