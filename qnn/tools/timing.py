@@ -9,7 +9,7 @@ passed over: a path ends at them. Paths inside a cell, as between a DSP48E1's ow
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from qnn.errors import ToolFailed
@@ -73,9 +73,9 @@ class Stage:
 
     arrival_ps: int
     cell: str
-    """Name of the instance, from the node's on; of a port of the accelerator, where a path begins or ends there."""
+    """Name of the instance, from the node's on; of a signal, where a path begins or ends at no cell with delays."""
     kind: str | None
-    """Type of the cell; None for a port."""
+    """Type of the cell; None for a signal."""
     pins: str
     """``CLK->Q`` as the signal goes; one pin at the end of a path."""
 
@@ -114,30 +114,37 @@ class Timing:
 _CLOCK = "ap_clk"
 _LONGEST = re.compile(r"^Latest arrival time in '.*' is (\d+):$", re.MULTILINE)
 _STAGE = re.compile(r"^ +(?P<arrival>\d+) +(?P<cell>.*?) ?\((?P<kind>[^\s()]+?)\.(?P<pins>[^()]+)\)$")
-_PORT = re.compile(r"^ +(?P<arrival>\d+) +(?P<cell>.*?) ?\(<primary (?:input|output)>\)$")
+# An end that is no pin is "unknown" to sta also where it is a port under another name.
+_PORT = re.compile(r"^ +(?P<arrival>\d+) +(?P<cell>.*?) ?\(<(?:primary input|primary output|unknown)>\)$")
+_SIGNAL = re.compile(r"^ {11}(\S.*)$")
 _UNTIMED = re.compile(r"^Warning: (?:Module '(\S+)' has no timing arcs!|Cell type '(\S+)' )", re.MULTILINE)
+
+
+def _plain(name: str) -> str:
+    return name.strip().removeprefix("\\")
 
 
 def parse(text: str) -> tuple[tuple[Stage, ...], frozenset[str]]:
     """(the longest path from its start to its end, the types of cells without delays), from what `sta` prints.
 
-    Raises ToolFailed where there is no path, or one that does not end at a register or a port.
+    Raises ToolFailed where there is no path, or one that cannot be read.
     """
     longest = _LONGEST.search(text)
     if longest is None:
         raise ToolFailed(f"Yosys' sta found no path; its report ends: {text[-200:]!r}")
-    stages = []
+    stages: list[Stage] = []
     for line in text[longest.end() :].lstrip("\n").split("\n\n")[0].splitlines():
         if match := _STAGE.match(line):
             kind, pins = match["kind"], match["pins"]
         elif match := _PORT.match(line):
             kind, pins = None, ""
+        elif (match := _SIGNAL.match(line)) and stages and not stages[-1].cell:
+            stages[-1] = replace(stages[-1], cell=_plain(match[1]))
+            continue
         else:
-            continue  # the name of the signal between two cells
-        stages.append(
-            Stage(arrival_ps=int(match["arrival"]), cell=match["cell"].strip().removeprefix("\\"), kind=kind, pins=pins)
-        )
-    if len(stages) < 2 or stages[0].arrival_ps != int(longest[1]) or "<unknown>" in text:
+            continue
+        stages.append(Stage(arrival_ps=int(match["arrival"]), cell=_plain(match["cell"]), kind=kind, pins=pins))
+    if len(stages) < 2 or stages[0].arrival_ps != int(longest[1]):
         raise ToolFailed(f"the path that Yosys' sta found cannot be read: {text[longest.start() :][:400]!r}")
     if stages[-1].cell == _CLOCK:
         del stages[-1]  # for sta, a path from a register begins at the clock's port
