@@ -30,6 +30,8 @@ class Step(StrEnum):
     DEVICE_RUN = "device run"
     SYNTHESIS = "synthesis"
     NODE_SYNTHESIS = "node synthesis"
+    FIFO_SIZING = "FIFO sizing"
+    SIZED_RUN = "sized run"
     NETLIST = "netlist"
     """The netlist and its run."""
     NETLIST_RUN = "netlist run"
@@ -91,6 +93,11 @@ def _do(pipeline: Pipeline, task: Task) -> list[Task]:
             pipeline.device_run(cell)
         case Step.SYNTHESIS:
             return _node_syntheses(pipeline, cell)
+        case Step.FIFO_SIZING:
+            pipeline.fifo_sizing(cell)
+            return [Task(step=Step.SIZED_RUN, cell=cell)]
+        case Step.SIZED_RUN:
+            pipeline.sized_run(cell)
         case Step.NETLIST:
             return [*_node_syntheses(pipeline, cell), Task(step=Step.NETLIST_RUN, cell=cell)]
         case Step.TIMING:

@@ -20,6 +20,7 @@ __all__ = [
     "FINN_SIMULATION",
     "MINIMUM_DEPTH",
     "FifoDepth",
+    "FifoSizing",
     "capacity_beats",
     "depth_for",
     "fifo_depths",
@@ -99,6 +100,30 @@ def fifo_depths(nodes: tuple[HardwareNode, ...], held_beats: Mapping[str, int]) 
         for k, node in enumerate(nodes)
         if node.fifo_depth is not None
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FifoSizing:
+    """What the gauge found out about one design."""
+
+    fifos: tuple[FifoDepth, ...]
+    """In the order of the stream."""
+    interval_cycles: int
+    """Initiation interval with unbounded FIFOs."""
+    latency_cycles: int
+    """From the first input beat offered to the last output beat of a frame, with unbounded FIFOs."""
+    build_s: float
+    """Wall-clock seconds that the simulator with the gauges took to build."""
+    host_s: float
+    """Wall-clock seconds of the gauge's runs."""
+
+    @property
+    def configured_depths(self) -> dict[str, int]:
+        return {fifo.name: fifo.configured_depth for fifo in self.fifos}
+
+    @property
+    def needed_depths(self) -> dict[str, int]:
+        return {fifo.name: fifo.needed_depth for fifo in self.fifos}
 
 
 _GAUGE = """module {top} (

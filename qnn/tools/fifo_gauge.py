@@ -22,23 +22,17 @@ from qnn.process import run
 from qnn.tools import verilator
 from qnn.tools.verilator import Simulator
 
-__all__ = ["DRIVER", "FrameShape", "GaugeRun", "build", "gauge", "keeps_up", "parse_run", "simulate"]
+__all__ = ["DRIVER", "Gauge", "GaugeRun", "build", "parse_run"]
 
 DRIVER = Path(__file__).with_name("fifo_gauge.cpp")
 
-FIRST_FRAMES = 8
+FIRST_FRAMES = 4
 LAST_FRAMES = 64
 """Frames after which a design that is still not periodic is given up."""
+TRIED_FRAMES = 16
+"""Frames that tell how fast a design with bounded FIFOs is."""
 _STALL_INTERVALS = 20
 _STALL_CYCLES = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameShape:
-    """Beats of one frame on the accelerator's two streams."""
-
-    input_beats: int
-    output_beats: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,65 +92,63 @@ def _number(name: str) -> int:
     return int(re.findall(r"\d+", name)[-1])
 
 
-def simulate(
-    simulator: Simulator,
-    shape: FrameShape,
-    *,
-    frames: int,
-    interval_cycles: int,
-    offered_each_cycles: int,
-    capacities_beats: Mapping[str, int] | None = None,
-    timeout_s: float = 600,
-) -> GaugeRun:
-    """Run `frames` of noise, one offered each `offered_each_cycles` (0: as fast as they are taken).
+@dataclass(frozen=True, kw_only=True)
+class Gauge:
+    """A design that build() made into a program, the shape of its frames, and the interval that it is meant to keep."""
 
-    FIFOs that are not named in `capacities_beats` are unbounded. A deadlock is a result here; it is found after twenty
-    of the expected `interval_cycles` without a beat. Raises ToolFailed, ToolTimeout, SimulationError.
-    """
-    stall_limit_cycles = _STALL_INTERVALS * max(interval_cycles, offered_each_cycles) + _STALL_CYCLES
-    numbers = (shape.input_beats, shape.output_beats, frames, offered_each_cycles, stall_limit_cycles)
-    capacities = [f"+{name}={beats}" for name, beats in (capacities_beats or {}).items()]
-    with tempfile.TemporaryDirectory(prefix="gauge-") as folder:
-        log = Path(folder) / "log"
-        argv: list[str | Path] = [simulator.program, *map(str, numbers), *capacities]
-        run(argv, timeout_s=timeout_s, log=log, cwd=simulator.folder)
-        return parse_run(log.read_text())
+    simulator: Simulator
+    input_beats: int
+    """Of one frame."""
+    output_beats: int
+    """Of one frame."""
+    interval_cycles: int
 
+    def run(
+        self,
+        frames: int,
+        *,
+        offered_each_cycles: int,
+        capacities_beats: Mapping[str, int] | None = None,
+        timeout_s: float = 600,
+    ) -> GaugeRun:
+        """Stream `frames` of noise, one offered each `offered_each_cycles` (0: as fast as they are taken).
 
-def gauge(simulator: Simulator, shape: FrameShape, interval_cycles: int) -> GaugeRun:
-    """Unbounded, one frame offered an interval, for as many frames as it takes until nothing changes any more.
+        FIFOs that are not named in `capacities_beats` are unbounded. A deadlock is a result here; it is found after
+        twenty intervals without a beat. Raises ToolFailed, ToolTimeout, SimulationError.
+        """
+        stall_limit_cycles = _STALL_INTERVALS * max(self.interval_cycles, offered_each_cycles) + _STALL_CYCLES
+        numbers = (self.input_beats, self.output_beats, frames, offered_each_cycles, stall_limit_cycles)
+        capacities = [f"+{name}={beats}" for name, beats in (capacities_beats or {}).items()]
+        with tempfile.TemporaryDirectory(prefix="gauge-") as folder:
+            log = Path(folder) / "log"
+            argv: list[str | Path] = [self.simulator.program, *map(str, numbers), *capacities]
+            run(argv, timeout_s=timeout_s, log=log, cwd=self.simulator.folder)
+            return parse_run(log.read_text())
 
-    The number of frames is doubled until that leaves every maximum as it was and the last half of all frames are done
-    an interval apart. Raises SimulationError where it never does, naming what piles up: then the design does not keep
-    up with that interval, whatever its FIFOs hold.
-    """
-    frames, before = FIRST_FRAMES, None
-    while frames <= LAST_FRAMES:
-        now = simulate(
-            simulator, shape, frames=frames, interval_cycles=interval_cycles, offered_each_cycles=interval_cycles
+    def measure(self) -> GaugeRun:
+        """Unbounded, a frame offered each interval, until nothing changes any more.
+
+        The number of frames is doubled until that leaves every maximum as it was and the last half of all frames are
+        done an interval apart. Raises SimulationError where it never does, naming what piles up: then the design does
+        not keep the interval, whatever its FIFOs hold.
+        """
+        before, growing = None, list[str]()
+        frames = FIRST_FRAMES
+        while frames <= LAST_FRAMES:
+            now = self.run(frames, offered_each_cycles=self.interval_cycles)
+            steady = set(np.diff(now.completions_cycles[frames // 2 :])) == {self.interval_cycles}
+            if before is not None:
+                growing = [name for name in now.held_beats if now.held_beats[name] > before.held_beats[name]]
+                if steady and not growing:
+                    return now
+            frames, before = 2 * frames, now
+        raise SimulationError(
+            f"with a frame every {self.interval_cycles:,} cycles the accelerator is not periodic after {LAST_FRAMES} "
+            f"frames; beats pile up in {', '.join(growing) or 'no FIFO'}"
         )
-        steady = set(np.diff(now.completions_cycles[frames // 2 :])) == {interval_cycles}
-        if before is not None and steady and now.held_beats == before.held_beats:
-            return now
-        growing = [name for name in now.held_beats if before and now.held_beats[name] > before.held_beats[name]]
-        frames, before = 2 * frames, now
-    raise SimulationError(
-        f"with a frame every {interval_cycles:,} cycles the accelerator is not periodic after {LAST_FRAMES} frames"
-        + (f": beats pile up in {', '.join(growing)}, what follows is slower than that" if growing else "")
-    )
 
-
-def keeps_up(
-    simulator: Simulator, shape: FrameShape, interval_cycles: int, depths: Mapping[str, int], *, frames: int = 16
-) -> bool:
-    """Whether the design with FIFOs of these `depths` keeps the interval when input is offered as fast as it goes."""
-    capacities = {name: fifos.capacity_beats(depth) for name, depth in depths.items()}
-    tried = simulate(
-        simulator,
-        shape,
-        frames=frames,
-        interval_cycles=interval_cycles,
-        offered_each_cycles=0,
-        capacities_beats=capacities,
-    )
-    return tried.interval_cycles is not None and tried.interval_cycles <= interval_cycles
+    def keeps_up(self, depths: Mapping[str, int]) -> bool:
+        """Whether FIFOs of these `depths` keep the interval when input is offered as fast as it is taken."""
+        capacities = {name: fifos.capacity_beats(depth) for name, depth in depths.items()}
+        interval = self.run(TRIED_FRAMES, offered_each_cycles=0, capacities_beats=capacities).interval_cycles
+        return interval is not None and interval <= self.interval_cycles
