@@ -13,7 +13,7 @@ from qnn.results import Evidence, Metric, Row, Status
 __all__ = ["summary"]
 
 _NOT_KNOWN = "-"
-_LEAST_WIDTH = 175
+_LEAST_WIDTH = 205
 """Columns that the table needs; a narrower terminal wraps its lines rather than losing figures."""
 
 
@@ -146,6 +146,33 @@ def _top1(line: Mapping[str, Metric]) -> str:
     return _NOT_KNOWN if rtl is None else f"{_number(rtl, '.2f')} ({_number(brevitas, '.2f')})"
 
 
+def _path(line: Mapping[str, Metric]) -> str:
+    """The longest path of the netlist, cells alone."""
+    share = line.get("share_of_period_percent")
+    return _NOT_KNOWN if share is None else f"{_number(line.get('longest_path_ns'), '.2f')} ns ({_number(share)} %)"
+
+
+def _evidence(line: Mapping[str, Metric]) -> str:
+    """What the figures rest on, with the number of images that the netlist was simulated with."""
+    evidence = str(line.get("evidence") or _NOT_KNOWN)
+    images = line.get("netlist_images")
+    return evidence if images is None else evidence.replace(Evidence.NETLIST, f"{Evidence.NETLIST} ({images:,})")
+
+
+def _fits(line: Mapping[str, Metric]) -> str:
+    """Beside FINN's shell; alone: only with the whole part for itself."""
+    alone, beside = line.get("fits"), line.get("fits_beside_shell")
+    if alone is None:
+        return _NOT_KNOWN
+    return "[red]no[/]" if not alone else "[yellow]alone[/]" if beside is False else "[green]yes[/]"
+
+
+def _left(line: Mapping[str, Metric]) -> str:
+    """Of the resource that is tightest, beside FINN's shell."""
+    share = line.get("tightest_left_percent")
+    return _NOT_KNOWN if share is None else f"{_number(share)} % {line.get('tightest_resource')}"
+
+
 def _table(foldings: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("folding", no_wrap=True)
@@ -164,11 +191,12 @@ def _table(foldings: pd.DataFrame) -> Table:
     ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("fits", no_wrap=True)
+    table.add_column("left", justify="right", no_wrap=True)
+    table.add_column("cells' path", justify="right", no_wrap=True)
     table.add_column("evidence", no_wrap=True)
     for folding, values in foldings.iterrows():
         line = {str(name): None if pd.isna(value) else value for name, value in values.items()}
         equal, total = line.get("images_equal"), line.get("images")
-        fits = line.get("fits")
         table.add_row(
             str(folding),
             _NOT_KNOWN if total is None else f"[{'green' if equal == total else 'red'}]{equal:,}/{total:,}[/]",
@@ -182,8 +210,10 @@ def _table(foldings: pd.DataFrame) -> Table:
             _share(line, "ff"),
             _share(line, "bram36", ",.1f"),
             _share(line, "dsp"),
-            _NOT_KNOWN if fits is None else "[green]yes[/]" if fits else "[red]no[/]",
-            str(line.get("evidence") or _NOT_KNOWN),
+            _fits(line),
+            _left(line),
+            _path(line),
+            _evidence(line),
         )
     return table
 
@@ -198,6 +228,8 @@ _LAYER_COLUMNS = {
     "FINN: LUT": "finn_estimate_lut",
     "BRAM18 ": "finn_estimate_bram18",
     "DSP ": "finn_estimate_dsp",
+    "FINN, HLS: LUT": "finn_hls_estimate_lut",
+    "BRAM18  ": "finn_hls_estimate_bram18",
 }
 
 
@@ -215,9 +247,8 @@ def _layer_table(row: Row) -> Table:
     frame["folding"] = [_folding_of(layer) for layer in row.layers]
     fifos = frame["name"].str.startswith("StreamingFIFO")
     table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left", title_style="dim")
-    table.title = (
-        f"{(row.cell or '').partition('-PE')[2].join(['PE', ''])}, layer by layer (synthesis | FINN's estimate)"
-    )
+    folding = (row.cell or "").partition("-PE")[2]
+    table.title = f"PE{folding}, layer by layer (synthesis | FINN's estimate of it, and of its HLS variant)"
     table.add_column("node")
     table.add_column("folding")
     for column in _LAYER_COLUMNS:

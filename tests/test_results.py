@@ -1,5 +1,6 @@
 """Rows of results are written and read whole, and the summary shows what they say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,25 @@ def test_evidence_of_a_failed_test_does_not_count() -> None:
     ]
     assert "9/10" in line
     assert "rtlsim" not in line
+
+
+def test_a_simulated_netlist_and_its_longest_path_are_shown() -> None:
+    timed = _row("timing", "PE8-SIMD8", longest_path_ns=3.096, share_of_period_percent=30.96)
+    simulated = Row(
+        test="t",
+        hop="netlist",
+        status=Status.PASSED,
+        cell=f"{CELL}-PE8-SIMD8",
+        evidence=Evidence.NETLIST,
+        metrics={"netlist_images": 50},
+    )
+    (line,) = [line for line in _show(timed, simulated).splitlines() if line.startswith("PE8")]
+    assert "3.10 ns (31 %)" in line
+    assert line.rstrip().endswith("netlist (50)")
+    (failed,) = [
+        line for line in _show(timed, replace(simulated, status=Status.FAILED)).splitlines() if line.startswith("PE8")
+    ]
+    assert "netlist" not in failed
 
 
 def test_layers_are_shown_with_fifos_in_one_line_and_a_total() -> None:
