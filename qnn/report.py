@@ -260,8 +260,8 @@ def _layer_table(row: Row) -> Table:
 
     for _, layer in frame[~fifos].iterrows():
         add(layer["name"], layer["folding"], layer[columns])
-    add(f"{fifos.sum()} FIFOs", "", frame.loc[fifos, columns].sum())
-    add("total", "", frame[columns].sum())
+    add(f"{fifos.sum()} FIFOs", "", frame.loc[fifos, columns].sum(min_count=1))
+    add("total", "", frame[columns].sum(min_count=1))
     return table
 
 

@@ -200,12 +200,41 @@ def test_a_simulated_netlist_and_its_longest_path_are_shown() -> None:
     assert "netlist" not in failed
 
 
+@pytest.mark.parametrize(
+    ("alone", "beside_shell", "shown"),
+    [(True, True, "yes"), (True, False, "alone"), (False, False, "no"), (True, None, "yes")],
+)
+def test_a_fit_is_beside_the_shell_unless_it_says_otherwise(alone: bool, beside_shell: bool | None, shown: str) -> None:
+    text = _show(
+        _row(
+            "resources",
+            "PE8-SIMD8",
+            fits=alone,
+            fits_beside_shell=beside_shell,
+            tightest_resource="dsp",
+            tightest_left_percent=-38.2,
+        )
+    )
+    (line,) = [line for line in text.splitlines() if line.startswith("PE8")]
+    assert f" {shown} " in line
+    assert "-38 % dsp" in line
+
+
 def test_layers_are_shown_with_fifos_in_one_line_and_a_total() -> None:
     figures = dict.fromkeys(("lut", "lut_memory", "ff", "bram18", "bram36_blocks", "dsp"), 10)
     estimate = dict.fromkeys(("finn_estimate_lut", "finn_estimate_bram18", "finn_estimate_dsp"), 1.0)
     names = {"MVAU_rtl_0": "PE8-SIMD8", "StreamingFIFO_rtl_0": None, "StreamingFIFO_rtl_1": None}
     layers = [
-        {"name": name, "pe": 5 if asked else None, "simd": 8 if asked else None, "asked": asked, **figures, **estimate}
+        {
+            "name": name,
+            "pe": 5 if asked else None,
+            "simd": 8 if asked else None,
+            "asked": asked,
+            **figures,
+            **estimate,
+            "finn_hls_estimate_lut": 777 if asked else None,
+            "finn_hls_estimate_bram18": None,
+        }
         for name, asked in names.items()
     ]
     text = _show(Row(test="t", hop="resources", status=Status.PASSED, cell=f"{CELL}-PE8-SIMD8", layers=layers))
@@ -213,3 +242,5 @@ def test_layers_are_shown_with_fifos_in_one_line_and_a_total() -> None:
     assert "PE5-SIMD8 (asked PE8-SIMD8)" in lines["MVAU_rtl_0"]
     assert "20" in lines["2 FIFOs"]
     assert "30" in lines["total"]
+    assert lines["2 FIFOs"].split()[-2:] == ["-", "-"]
+    assert lines["total"].split()[-2:] == ["777", "-"]
