@@ -15,6 +15,7 @@ from qnn.reference import FOLDER
 
 __all__ = [
     "BoardThroughput",
+    "best_compromise",
     "bit_width_spread",
     "board_throughputs",
     "clock_period_ns",
@@ -35,6 +36,11 @@ def network_layers() -> list[tuple[int, int]]:
     """(inputs, outputs) of each fully connected layer of the study's network."""
     widths = _paper()["network"]["layers"]
     return list(itertools.pairwise(widths))
+
+
+def best_compromise() -> Quantization:
+    """The representation that the study concludes with."""
+    return Quantization.parse(_paper()["claims"]["best_compromise"])
 
 
 def clock_period_ns() -> float:
