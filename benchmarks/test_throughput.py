@@ -21,7 +21,7 @@ from qnn.results import Evidence, Metric
 from qnn.tools.finn import DataflowModel
 
 FITTED_WITHIN = 0.0007
-"""Share by which Table III may differ from what the overhead fitted on Table II predicts."""
+"""Share by which the paper's figures may differ from what the overhead fitted on Table II predicts."""
 PRINTED_MEGABYTES_PER_S = 0.01
 """Step of the paper's DRAM-in."""
 
@@ -82,6 +82,7 @@ def test_throughput(
     ideal = estimate.throughput_images_per_s(device_run.interval_cycles, pipeline.clock_period_ns)
     assert 0.99 * ideal < images_per_s < ideal
     assert board is None or images_per_s == pytest.approx(board, rel=bound)
+    assert board is None or fitted == pytest.approx(board, rel=FITTED_WITHIN)
     assert board_megabytes_per_s is None or megabytes_per_s == pytest.approx(
         board_megabytes_per_s, rel=bound, abs=PRINTED_MEGABYTES_PER_S
     )
