@@ -261,6 +261,8 @@ def _search(options: argparse.Namespace) -> None:
     reference.part(options.part)
     dataset = dataset_name(options.dataset)
     cells = [Cell(dataset=dataset, quantization=Quantization.parse(name)) for name in options.cells]
+    if any(cell.quantization.is_float for cell in cells):
+        raise CellError("the float network has no hardware")
     pipeline = Pipeline(store=Store(options.store), part=options.part)
     path = options.results / f"{datetime.now():%Y-%m-%dT%H%M%S}-search.jsonl"
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from qnn import reference, search
+from qnn import cli, reference, search
 from qnn.cell import PART, Cell, Folding, LayerFolding, Quantization, balanced_folding, uniform_folding
 from qnn.dsp import dsp_slices
 from qnn.errors import EquivalenceError, ToolTimeout
 from qnn.pipeline import NodeSynthesis
 from qnn.resources import Resources
-from qnn.results import Status
+from qnn.results import Status, read_rows
 from qnn.search import Outcome
 from qnn.tools.finn import DataflowModel, LayerGeometry
 
@@ -78,6 +78,10 @@ class _Pipeline:
         )
         resources = Resources(lut=self.lut * applied.pe * applied.simd, dsp=dsp + self.more_dsp)
         return NodeSynthesis(name=name, resources=resources, host_s=0.0, netlist=Path())
+
+
+class _CommandsPipeline(_Pipeline):
+    clock_period_ns = 10.0
 
 
 def _search(pipeline: _Pipeline) -> search.Search:
@@ -174,3 +178,34 @@ def test_a_trial_is_told_in_one_line() -> None:
     assert line.startswith("PE64-SIMD8 (64x8 ")
     assert "128 cycles, 781,250 images/s" in line
     assert line.endswith("in 4 nodes")
+
+
+def test_the_command_tells_what_it_tries_and_leaves_a_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("qnn.pipeline.Pipeline", lambda **_: _CommandsPipeline())
+    options = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "rows")]
+    assert cli.main(["search", "A3W3", *options]) == 0
+    told = capsys.readouterr().out
+    assert "PE64-SIMD8, 128 cycles ..." in told
+    assert "the fastest that fits is PE64-SIMD8 beside FINN's shell; " in told
+    (path,) = (tmp_path / "rows").glob("*-search.jsonl")
+    assert [row.cell for row in read_rows(path)] == ["tfc-fashion_mnist-A3W3-PE64-SIMD8-balanced"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["A3W9"], "unknown cell 'A3W9'"),
+        (["A3W3", "--part", "xc7z099"], "unknown part 'xc7z099': there are xc7z020clg400-1"),
+        (["A3W3", "--dataset", "cifar"], "unknown data set 'cifar'"),
+        (["float"], "the float network has no hardware"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["search", *arguments, "--store", str(tmp_path), "--results", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
