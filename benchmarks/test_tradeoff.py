@@ -5,7 +5,7 @@ measured.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,6 @@ from fixtures.recording import Record
 from qnn import confusion, costs, estimate, integer, paper, reference
 from qnn.cell import PART, Cell, Folding, Quantization
 from qnn.datasets import Images
-from qnn.errors import ToolTimeout
 from qnn.pipeline import BATCH_IMAGES, DeviceRun, NodeSynthesis, Pipeline
 from qnn.resources import shares, total
 from qnn.results import Evidence
@@ -149,29 +148,30 @@ def whole_matrix(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
 @pytest.mark.synthesis
 @pytest.mark.cells(grouped=whole_matrix)
 def test_the_studys_choice_is_the_best_compromise(
-    cells: tuple[Cell, ...], pipeline: Pipeline, record: Record, request: pytest.FixtureRequest
+    cells: tuple[Cell, ...],
+    device_runs: Mapping[Cell, DeviceRun],
+    syntheses: Mapping[Cell, tuple[NodeSynthesis, ...] | None],
+    pipeline: Pipeline,
+    record: Record,
+    request: pytest.FixtureRequest,
 ) -> None:
     from qnn import claims, compromise, histories  # pandas and scipy take two seconds; collecting pays nothing
 
     dataset, policy = cells[0].dataset, str(cells[0].policy)
     top1_percent: dict[Quantization, float] = {}
-    designs, timed_out = [], []
+    designs = []
     for cell in cells:
         if cell.quantization not in top1_percent:
             model, images = pipeline.hardware_model(cell), pipeline.images(cell)
             predictions = model.logits(model.network.evaluate(images.pixels)).argmax(axis=1)
             top1_percent[cell.quantization] = _top1_percent(predictions, images)
-        try:
-            share = _worst_share(pipeline.synthesis(cell), pipeline).share
-        except ToolTimeout:
-            share = None
-            timed_out.append(str(cell))
+        synthesis = syntheses[cell]
         designs.append(
             compromise.Design(
                 cell=cell,
                 top1_percent=top1_percent[cell.quantization],
-                interval_cycles=pipeline.device_run(cell).interval_cycles,
-                worst_share=share,
+                interval_cycles=device_runs[cell].interval_cycles,
+                worst_share=None if synthesis is None else _worst_share(synthesis, pipeline).share,
             )
         )
     found = compromise.judge(
@@ -193,7 +193,7 @@ def test_the_studys_choice_is_the_best_compromise(
         accurate=", ".join(str(name) for name, answer in found.accurate.items() if answer),
         margin_points=found.margin_points,
         pareto_front=", ".join(str(design.cell) for design in compromise.front(designs)),
-        synthesis_timed_out=", ".join(timed_out),
+        synthesis_timed_out=", ".join(str(cell) for cell, synthesis in syntheses.items() if synthesis is None),
     )
     if pipeline.part != PART:
         pytest.skip(f"the study concludes for {PART}; what {pipeline.part} gives is in the row")
