@@ -197,6 +197,7 @@ def row(search: Search, clock_period_ns: float) -> Row:
             metrics=metrics,
         )
     candidate, taken = found.candidate, found.resources
+    images_per_s = estimate.throughput_images_per_s(candidate.interval_cycles, clock_period_ns)
     return Row(
         test=f"python -m qnn search {search.cell.quantization}",
         hop="search",
@@ -208,7 +209,9 @@ def row(search: Search, clock_period_ns: float) -> Row:
             "fastest_folding": str(candidate.cell.folding),
             "applied_foldings": " ".join(f"{one.applied.pe}x{one.applied.simd}" for one in candidate.foldings),
             "expected_interval_cycles": candidate.interval_cycles,
-            "expected_images_per_s": estimate.throughput_images_per_s(candidate.interval_cycles, clock_period_ns),
+            "expected_images_per_s": images_per_s,
+            # A byte a pixel; a 64-bit port of the Z-7020 gives 800 MB/s at 100 MHz.
+            "expected_dram_in_megabytes_per_s": estimate.megabytes_per_s(images_per_s, candidate.foldings[0].inputs),
             "lut": taken.lut,
             "lut_memory": taken.lut_memory,
             "ff": taken.ff,

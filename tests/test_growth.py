@@ -1,7 +1,11 @@
 """Growth with the bit width is judged by the stated statistic, and by nothing less than all seven bit widths."""
 
+from dataclasses import replace
+
 import pytest
 
+from benchmarks.test_growth import CLAIMS, MEASURED, diagonal
+from qnn.cell import Cell, Folding, Policy, Quantization
 from qnn.errors import QnnError
 from qnn.growth import BITS, jumps_above, linear_then_faster
 
@@ -46,3 +50,24 @@ def test_a_bit_width_that_is_missing_is_an_error(statistic: object) -> None:
     assert callable(statistic)
     with pytest.raises(QnnError, match=r"figures are there for \[2, 3, 4, 5, 6, 7\]"):
         statistic({bits: value for bits, value in LINE.items() if bits < 8})
+
+
+CELLS = [
+    Cell(quantization=Quantization(activation_bits=bits, weight_bits=bits), folding=Folding(pe=8, simd=8))
+    for bits in BITS
+]
+
+
+def test_the_claims_are_judged_by_the_whole_diagonal_and_not_without_it() -> None:
+    others = [replace(CELLS[1], folding=Folding(pe=2, simd=8)), replace(CELLS[1], policy=Policy.BALANCED)]
+    assert diagonal([*others, *reversed(CELLS)]) == {"diagonal": tuple(CELLS)}
+    for missing in range(len(CELLS)):
+        assert diagonal([*others, *CELLS[:missing], *CELLS[missing + 1 :]]) == {}
+
+
+def test_another_data_set_is_no_diagonal() -> None:
+    assert diagonal([replace(cell, dataset="mnist") for cell in CELLS]) == {}
+
+
+def test_every_claim_has_a_known_result() -> None:
+    assert MEASURED.keys() == CLAIMS.keys()

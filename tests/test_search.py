@@ -165,6 +165,7 @@ def test_the_answer_is_a_row_of_results() -> None:
         "fastest_folding": "PE64-SIMD8",
         "expected_interval_cycles": 128,
         "expected_images_per_s": 781_250,
+        "expected_dram_in_megabytes_per_s": 800,
         "beside_shell": True,
     }
     assert row.cell == "tfc-fashion_mnist-A3W3-PE64-SIMD8-balanced"
