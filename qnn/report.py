@@ -13,7 +13,7 @@ from qnn.results import Evidence, Metric, Row, Status
 __all__ = ["summary"]
 
 _NOT_KNOWN = "-"
-_LEAST_WIDTH = 205
+_LEAST_WIDTH = 215
 """Columns that the table needs; a narrower terminal wraps its lines rather than losing figures."""
 
 
@@ -173,6 +173,12 @@ def _left(line: Mapping[str, Metric]) -> str:
     return _NOT_KNOWN if share is None else f"{_number(share)} % {line.get('tightest_resource')}"
 
 
+def _hls(line: Mapping[str, Metric]) -> str:
+    """FINN's estimate of the HLS variant, red where it would not fit."""
+    fits = line.get("finn_hls_estimate_fits_beside_shell", line.get("finn_hls_estimate_fits"))
+    return f"[{'red' if fits is False else 'none'}]{_number(line.get('finn_hls_estimate_lut'))}[/]"
+
+
 def _table(foldings: pd.DataFrame) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("folding", no_wrap=True)
@@ -192,6 +198,7 @@ def _table(foldings: pd.DataFrame) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("fits", no_wrap=True)
     table.add_column("left", justify="right", no_wrap=True)
+    table.add_column("HLS: LUT", justify="right", no_wrap=True)
     table.add_column("cells' path", justify="right", no_wrap=True)
     table.add_column("evidence", no_wrap=True)
     for folding, values in foldings.iterrows():
@@ -212,6 +219,7 @@ def _table(foldings: pd.DataFrame) -> Table:
             _share(line, "dsp"),
             _fits(line),
             _left(line),
+            _hls(line),
             _path(line),
             _evidence(line),
         )
@@ -296,6 +304,13 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
     if "extrapolated" in frame and frame["extrapolated"].eq(True).any():
         console.print(
             "* a batch of 10,000 from the first image's latency and 9,999 measured intervals", highlight=False
+        )
+    if "fits" in frame and frame["fits"].notna().any():
+        parts = ", ".join(str(part) for part in frame["part"].dropna().unique()) if "part" in frame else ""
+        console.print(
+            f"fits, left: FINN's RTL, which multiplies in DSP slices, on {parts} beside FINN's shell "
+            "(alone: only without it); HLS: FINN's estimate of the variant that multiplies in LUTs, as the study's did",
+            highlight=False,
         )
     for status, style in (
         (Status.SKIPPED, "yellow"),

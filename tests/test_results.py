@@ -213,11 +213,15 @@ def test_a_fit_is_beside_the_shell_unless_it_says_otherwise(alone: bool, beside_
             fits_beside_shell=beside_shell,
             tightest_resource="dsp",
             tightest_left_percent=-38.2,
+            finn_hls_estimate_lut=50_404,
+            part="xc7z020clg400-1",
         )
     )
+    assert "FINN's RTL, which multiplies in DSP slices, on xc7z020clg400-1 beside FINN's shell" in text
     (line,) = [line for line in text.splitlines() if line.startswith("PE8")]
     assert f" {shown} " in line
     assert "-38 % dsp" in line
+    assert " 50,404 " in line
 
 
 def test_layers_are_shown_with_fifos_in_one_line_and_a_total() -> None:
