@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from qnn.errors import DeadlockError, SimulationError, ToolFailed, ToolMissing, ToolTimeout
-from qnn.hdl import TOP, HardwareDesign, HardwareNode
+from qnn.hdl import TOP, HardwareDesign, HardwareNode, stitched_top
 from qnn.process import run
 from qnn.tools import gxx, verilator
 from qnn.tools.verilator import Installation, Simulator
@@ -80,6 +80,14 @@ def sum_design() -> HardwareDesign:
 
 
 @pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Verilator's library, compiled once for most of these tests."""
+    folder = tmp_path_factory.mktemp("library")
+    verilator.build_library(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def summing(sum_design: HardwareDesign, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
     return verilator.build(sum_design, tmp_path_factory.mktemp("simulators") / "sum")
 
@@ -130,6 +138,14 @@ def test_one_frame_has_a_latency_and_no_interval(summing: Simulator) -> None:
     assert (simulation.first_frame_latency_cycles, simulation.initiation_interval_cycles) == (5, None)
 
 
+def test_slices_of_different_timing_are_told(summing: Simulator) -> None:
+    beats = values(6)
+    alike = verilator.simulate(summing, as_bytes(beats), output_beats=1, processes=2)
+    beats[4, 1] = PAUSE
+    different = verilator.simulate(summing, as_bytes(beats), output_beats=1, processes=2)
+    assert (alike.slices_timed_alike, different.slices_timed_alike) == (True, False)
+
+
 @pytest.mark.parametrize("processes", [2, 3, 64])
 def test_several_processes_give_what_one_gives(summing: Simulator, processes: int) -> None:
     beats = values(11, seed=1)
@@ -147,8 +163,9 @@ def test_several_output_beats_make_a_frame(summing: Simulator) -> None:
     assert simulation.completions_cycles.tolist() == [5 + 2 * BEATS, 5 + 5 * BEATS]
 
 
-def test_beats_of_80_and_of_24_bits_keep_their_bytes(tmp_path: Path) -> None:
-    simulator = verilator.build(one_module("wide", WIDE, input_bits=80, output_bits=24), tmp_path / "wide")
+def test_beats_of_80_and_of_24_bits_keep_their_bytes(library: Path, tmp_path: Path) -> None:
+    design = one_module("wide", WIDE, input_bits=80, output_bits=24)
+    simulator = verilator.build(design, tmp_path / "wide", library=library)
     frames = np.random.default_rng(2).integers(0, 256, (7, 30)).astype(np.uint8)
     simulation = verilator.simulate(simulator, frames, output_beats=3)
     assert (simulation.output == frames.reshape(7, 3, 10)[:, :, 7:]).all()
@@ -165,7 +182,7 @@ def test_a_simulator_may_be_moved_and_finds_its_memory_files(summing: Simulator,
     assert str(summing.folder).encode() not in summing.program.read_bytes()
 
 
-def test_another_driver_and_another_top_module(sum_design: HardwareDesign, tmp_path: Path) -> None:
+def test_another_driver_and_another_top_module(library: Path, tmp_path: Path) -> None:
     design = one_module("x", "", input_bits=8, output_bits=8)
     design = design.replace_files(
         {f"{TOP}.sv": "module adder(input [7:0] a, output [7:0] b); assign b = a + 1; endmodule"}
@@ -175,9 +192,161 @@ def test_another_driver_and_another_top_module(sum_design: HardwareDesign, tmp_p
         '#include "Vtop.h"\n#include <cstdio>\n'
         'int main() { Vtop top; top.a = 41; top.eval(); std::printf("%d", top.b); }\n'
     )
-    simulator = verilator.build(design, tmp_path / "adder", top="adder", driver=driver)
+    simulator = verilator.build(design, tmp_path / "adder", top="adder", driver=driver, library=library)
     log = run([simulator.program], timeout_s=10, log=tmp_path / "log", cwd=simulator.folder).log
     assert log.read_text() == "42"
+
+
+# ---------------------------------------------------------------------------------------------------- nodes that sleep
+
+
+WAITING = """
+    reg [7:0] left = 0, seen = 0;
+    reg [31:0] data = 0;
+    reg full = 0;
+    assign in0_V_tready = !full;
+    assign out0_V_tvalid = full && left == 0;
+    assign out0_V_tdata = data ^ {24'd0, seen};
+    always @(posedge ap_clk) begin
+        seen <= seen ^ in0_V_tdata[15:8];
+        if(!ap_rst_n) begin full <= 0; left <= 0; seen <= 0; end
+        else if(!full) begin
+            if(in0_V_tvalid) begin full <= 1; data <= in0_V_tdata; left <= in0_V_tdata[7:0]; end
+        end
+        else if(left != 0) left <= left - 1;
+        else if(out0_V_tready) full <= 0;
+    end
+"""
+"""Holds each beat for as many cycles as its lowest byte says. Remembers what is on the input even where that is not
+valid, and never comes to rest while its second byte has a bit set."""
+
+FORGETTING = """
+    reg [6:0] idle = 0;
+    reg [31:0] data = 0;
+    reg full = 0, late = 0;
+    assign in0_V_tready = !full || out0_V_tready;
+    assign out0_V_tvalid = full;
+    assign out0_V_tdata = data;
+    always @(posedge ap_clk) begin
+        if(!ap_rst_n) begin full <= 0; idle <= 0; late <= 0; end
+        else begin
+            if(in0_V_tvalid && in0_V_tready) begin
+                full <= 1; data <= late? ~in0_V_tdata : in0_V_tdata; idle <= 0; late <= 0;
+            end
+            else begin
+                if(out0_V_tready) full <= 0;
+                if(idle != 100) idle <= idle + 1; else late <= 1;
+            end
+        end
+    end
+"""
+"""Gives a beat inverted where 100 cycles have passed since the one before: long after it seems idle it changes."""
+
+
+def chain(*bodies: str) -> HardwareDesign:
+    """A stitched design of one node for each body, with streams of 32 bits."""
+    nodes = tuple(
+        HardwareNode(
+            name=f"Test_{k}",
+            op_type="Test",
+            module=f"test_{k}",
+            sources=(f"Test_{k}/node.sv",),
+            input_bits=32,
+            output_bits=32,
+        )
+        for k in range(len(bodies))
+    )
+    files = {f"{TOP}.sv": stitched_top(nodes)}
+    for node, body in zip(nodes, bodies, strict=True):
+        top = one_module("x", body, input_bits=32, output_bits=32).files[f"{TOP}.sv"]
+        files[node.sources[0]] = top.replace(f"module {TOP} ", f"module {node.top} ", 1)
+    return HardwareDesign(files=files, nodes=nodes, finn_version="none")
+
+
+@pytest.fixture(scope="module")
+def chain_design() -> HardwareDesign:
+    return chain(FORGETTING, WAITING, FORGETTING, WAITING, WAITING)
+
+
+@pytest.fixture(scope="module")
+def chain_frames() -> NDArray[np.uint8]:
+    """300 frames of a beat; half of them wait long, and a third lets the second byte come to rest."""
+    words = np.random.default_rng(5).integers(0, 1 << 32, 300, dtype=np.uint64).astype("<u4")
+    words[::2] &= 0xFFFFFF0F
+    words[::3] &= 0xFFFF00FF
+    return words.view(np.uint8).reshape(300, 4)
+
+
+@pytest.fixture(scope="module")
+def one_clock(
+    chain_design: HardwareDesign,
+    chain_frames: NDArray[np.uint8],
+    library: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> verilator.Simulation:
+    """The chain simulated with one clock for all: another driver than the suite's, though with the same text."""
+    folder = tmp_path_factory.mktemp("one_clock")
+    driver = folder / "simulate.cpp"
+    driver.write_text(verilator.STREAM_DRIVER.read_text())
+    simulator = verilator.build(chain_design, folder / "s", driver=driver, library=library)
+    return verilator.simulate(simulator, chain_frames, output_beats=1)
+
+
+def test_a_chain_whose_nodes_sleep_gives_the_same_beats_in_the_same_cycles(
+    chain_design: HardwareDesign,
+    chain_frames: NDArray[np.uint8],
+    one_clock: verilator.Simulation,
+    library: Path,
+    tmp_path: Path,
+) -> None:
+    simulator = verilator.build(chain_design, tmp_path / "s", library=library)
+    simulation = verilator.simulate(simulator, chain_frames, output_beats=1)
+    assert one_clock.clocked_share == 1
+    assert simulation.clocked_share < 0.95
+    np.testing.assert_array_equal(simulation.output, one_clock.output)
+    np.testing.assert_array_equal(simulation.completions_cycles, one_clock.completions_cycles)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("streams_[k].forward_changed || streams_[k + 1].backward_changed", "streams_[k + 1].backward_changed"),
+        ("streams_[k].forward_changed || streams_[k + 1].backward_changed", "streams_[k].forward_changed"),
+        ("valid != stream.valid || std::memcmp(stream.data.data(), &data, sizeof data) != 0", "valid != stream.valid"),
+        ("std::memcmp(nodes_[k].before.data(), states_[k].data(), states_[k].size()) != 0", "false"),
+    ],
+    ids=["not-woken-from-before", "not-woken-from-behind", "data-not-looked-at", "state-not-looked-at"],
+)
+def test_a_node_that_sleeps_too_long_is_seen(
+    right: str,
+    wrong: str,
+    chain_design: HardwareDesign,
+    chain_frames: NDArray[np.uint8],
+    one_clock: verilator.Simulation,
+    library: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = tmp_path / "simulate.cpp"
+    driver.write_text(verilator.STREAM_DRIVER.read_text().replace(right, wrong))
+    assert driver.read_text() != verilator.STREAM_DRIVER.read_text()
+    monkeypatch.setattr(verilator, "STREAM_DRIVER", driver)
+    simulator = verilator.build(chain_design, tmp_path / "s", driver=driver, library=library)
+    try:
+        simulation = verilator.simulate(simulator, chain_frames, output_beats=1, stall_limit_cycles=10_000)
+    except DeadlockError:
+        return
+    assert (simulation.output != one_clock.output).any() or simulation.cycles != one_clock.cycles
+
+
+def test_a_top_that_is_no_chain_has_one_clock(library: Path, tmp_path: Path) -> None:
+    design = chain(FORGETTING, FORGETTING)
+    text = design.files[f"{TOP}.sv"].replace(".in0_V_tdata(s1_tdata)", ".in0_V_tdata(~s1_tdata)")
+    simulator = verilator.build(design.replace_files({f"{TOP}.sv": text}), tmp_path / "s", library=library)
+    frames = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    simulation = verilator.simulate(simulator, frames, output_beats=1)
+    assert simulation.clocked_share == 1
+    assert (simulation.output.reshape(2, 4) == ~frames).all()
 
 
 # ---------------------------------------------------------------------------------------------------------- what fails
@@ -227,8 +396,8 @@ def fake_simulator(folder: Path, script: str) -> Simulator:
     return simulator
 
 
-STATISTICS = {"deadlock": False, "cycles": 9, "nodes": 1, "node_cycles": 9, "beats_taken": 8, "beats_given": 2}
-STATISTICS |= {"seconds": 0.1, "completions": [5, 9]}
+STATISTICS: dict[str, object] = {"deadlock": False, "cycles": 9, "nodes": 1, "node_cycles": 9, "beats_taken": 8}
+STATISTICS |= {"beats_given": 2, "seconds": 0.1, "completions": [5, 9]}
 
 
 def test_a_whole_output_of_a_fake_program_is_taken(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from qnn.errors import ToolFailed, ToolMissing
 from qnn.process import run
 
-__all__ = ["Unit", "available", "build", "cores", "find", "parse_version", "version"]
+__all__ = ["Unit", "available", "build", "compile_units", "cores", "find", "parse_version", "version"]
 
 STANDARD = "-std=c++20"
 """Verilator's generated code asks for C++20 in its newest releases."""
@@ -76,22 +76,20 @@ def version() -> str:
     return _version(find())
 
 
-def build(
+def compile_units(
     units: Sequence[Unit],
-    program: Path,
+    folder: Path,
     *,
     include: Sequence[Path] = (),
-    link_flags: Sequence[str] = (),
     jobs: int | None = None,
     timeout_s: float = 600,
-) -> None:
-    """Compile `units` in their order, `jobs` at a time (by default one for each core), and link them into `program`.
+) -> list[Path]:
+    """Compile `units` in their order, `jobs` at a time (by default one for each core): the object files.
 
-    Object files and logs are left in `program`'s folder under the units' names. `timeout_s` holds for each call
-    of g++. At the first file that fails no further one is begun. Raises ToolMissing, ToolFailed, ToolTimeout.
+    They and logs are put in `folder` under the units' names. `timeout_s` holds for each call of g++. At the first
+    file that fails no further one is begun. Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     compiler = find()
-    folder = program.parent
     # Without the second, __FILE__ would put the build folder's path into the program.
     paths = [*(f"-I{path}" for path in include), f"-ffile-prefix-map={folder}=."]
 
@@ -112,8 +110,23 @@ def build(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    return [future.result() for future in pending]
+
+
+def build(
+    units: Sequence[Unit],
+    program: Path,
+    *,
+    objects: Sequence[Path] = (),
+    include: Sequence[Path] = (),
+    link_flags: Sequence[str] = (),
+    jobs: int | None = None,
+    timeout_s: float = 600,
+) -> None:
+    """Compile `units` as compile_units() does, in `program`'s folder, and link them and `objects` into `program`."""
+    compiled = compile_units(units, program.parent, include=include, jobs=jobs, timeout_s=timeout_s)
     run(
-        [compiler, *(future.result() for future in pending), *link_flags, "-o", program, "-pthread", "-latomic"],
+        [find(), *compiled, *objects, *link_flags, "-o", program, "-pthread", "-latomic"],
         timeout_s=timeout_s,
-        log=folder / f"{program.name}.link.log",
+        log=program.parent / f"{program.name}.link.log",
     )

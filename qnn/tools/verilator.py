@@ -34,6 +34,7 @@ __all__ = [
     "Simulator",
     "available",
     "build",
+    "build_library",
     "check",
     "find",
     "parse_refusals",
@@ -73,7 +74,11 @@ _LINK = ("-no-pie",)
 _ONCE = ("-O0", "-fno-pie")
 """For code that runs once, at the start, or never: Verilator's threads."""
 
+_UNIT_BYTES = 2_000_000
+"""Of generated C++ in one call of g++, about; larger ones leave the other cores waiting for the last."""
+
 _CLOCKS_AT_MOST = 64
+"""Bits of the driver's word of clocks."""
 _INSTANCE = re.compile(r"^    (\w+) (\w+) \(\n(.*?)\n    \);$", re.MULTILINE | re.DOTALL)
 _PORT = re.compile(r"\.(\w+)\((\w+)\)")
 
@@ -233,7 +238,7 @@ def _chain(top: str) -> list[tuple[str, str]]:
 
     Node k has to take the stream s<k>, to give s<k + 1> and to have no further port: its inputs are then known.
     """
-    nodes = []
+    nodes: list[tuple[str, str]] = []
     for module, name, ports in _INSTANCE.findall(top):
         parts = ("tdata", "tvalid", "tready")
         streams = {f"in0_V_{part}": f"s{len(nodes)}_{part}" for part in parts}
@@ -241,7 +246,8 @@ def _chain(top: str) -> list[tuple[str, str]]:
         if dict(_PORT.findall(ports)) != {"ap_clk": "ap_clk", "ap_rst_n": "ap_rst_n", **streams}:
             return []
         nodes.append((module, name))
-    return nodes if len(nodes) <= _CLOCKS_AT_MOST and len(set(nodes)) == len({module for module, _ in nodes}) else []
+    distinct = len({module for module, _ in nodes}) == len(nodes) == top.count(".ap_clk(ap_clk)")
+    return nodes if distinct and len(nodes) <= _CLOCKS_AT_MOST else []
 
 
 def _with_clocks(top: str, count: int) -> str:
@@ -292,26 +298,51 @@ def _nodes_header(nodes: Sequence[tuple[str, str]], symbols: str, root: str) -> 
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _units(generated: Path, include: Path, driver: Path, *, brief: bool) -> list[gxx.Unit]:
-    """What is compiled: Verilator's C++ in `generated` and its library, and the driver.
-
-    Files that are named Slow run once, at the start. They become one file, since g++ is busy longer with Verilator's
-    headers than with most of them. The driver is the first, since an error of the caller is likeliest there; then
-    the longest, so that all cores end at about the same time. For a `brief` run every file is like those.
-    """
-    once = generated / "once.cpp"
-    slow = sorted(path.name for path in generated.glob("*.cpp" if brief else "*Slow*.cpp"))
-    fast = [path for path in generated.glob("*.cpp") if path.name not in slow]
-    once.write_text("".join(f'#include "{name}"\n' for name in slow))
-    fast = sorted([*fast, include / "verilated.cpp"], key=lambda source: -source.stat().st_size)
-    threads = include / "verilated_threads.cpp"
-    if brief:
-        return [gxx.Unit(source=source, flags=_ONCE) for source in (driver, once, *fast, threads)]
+def _library_units() -> list[gxx.Unit]:
+    """Verilator's own library."""
+    include = find().root / "include"
     return [
-        gxx.Unit(source=driver, flags=("-O2", "-fno-pie")),
-        *(gxx.Unit(source=source, flags=_SPEED) for source in fast),
-        *(gxx.Unit(source=source, flags=_ONCE) for source in (once, threads)),
+        gxx.Unit(source=include / "verilated.cpp", flags=_SPEED),
+        gxx.Unit(source=include / "verilated_threads.cpp", flags=_ONCE),
     ]
+
+
+def _units(generated: Path, driver: Path, *, brief: bool, jobs: int) -> list[gxx.Unit]:
+    """What is compiled: Verilator's C++ in `generated`, and the driver.
+
+    It is joined into few files, since g++ needs a second for Verilator's headers alone: the files that are named Slow,
+    which run once, at the start, into one, and the others into as many of about the same size as there are jobs, or
+    more where they are large. For a `brief` run every file is like the Slow ones. The driver is the first, since an
+    error of the caller is likeliest there.
+    """
+    sources = sorted(generated.glob("*.cpp"), key=lambda source: -source.stat().st_size)
+    slow = [source for source in sources if brief or "Slow" in source.name]
+    fast = [source for source in sources if source not in slow]
+    size = sum(source.stat().st_size for source in fast)
+    groups: list[list[Path]] = [[] for _ in range(max(jobs, -(-size // _UNIT_BYTES)))]
+    for source in fast:
+        min(groups, key=lambda group: sum(member.stat().st_size for member in group)).append(source)
+
+    def joined(name: str, group: Sequence[Path]) -> Path:
+        path = generated / name
+        path.write_text("".join(f'#include "{source.name}"\n' for source in sorted(group)))
+        return path
+
+    return [
+        gxx.Unit(source=driver, flags=_ONCE if brief else ("-O2", "-fno-pie")),
+        *(gxx.Unit(source=joined(f"fast_{k}.cpp", group), flags=_SPEED) for k, group in enumerate(groups) if group),
+        gxx.Unit(source=joined("once.cpp", slow), flags=_ONCE),
+    ]
+
+
+def build_library(folder: Path, *, jobs: int | None = None, timeout_s: float = 600) -> None:
+    """Compile Verilator's own library into `folder`, for build(), which otherwise does so once more for each design.
+
+    It is the same for all designs. Raises ToolMissing, ToolFailed, ToolTimeout.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    include = find().root / "include"
+    gxx.compile_units(_library_units(), folder, include=(include, include / "vltstd"), jobs=jobs, timeout_s=timeout_s)
 
 
 def build(
@@ -322,6 +353,7 @@ def build(
     driver: Path = STREAM_DRIVER,
     macros: Sequence[str] = (),
     brief: bool = False,
+    library: Path | None = None,
     jobs: int | None = None,
     timeout_s: float = 1200,
 ) -> Simulator:
@@ -335,18 +367,19 @@ def build(
     `macros` are defined for Verilog's preprocessor. With `brief` the program is compiled in a fraction of the time, and
     it runs at about a tenth of the speed: for some ten thousand cycles.
 
+    `library` is a folder that build_library() has filled; without it the library is compiled for this design alone.
     `jobs` compilers run at a time, by default one for each core; `timeout_s` holds for Verilator and for each compiler
     call. The description that Simulator.open() reads is written last; on any failure the folder is removed.
 
     Raises ToolMissing, ToolFailed, ToolTimeout, and SimulationError where `folder` is not empty.
     """
     gxx.find()
-    include = find().root / "include"
+    find()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise SimulationError(f"{folder} is not empty: a simulator is built in a folder of its own")
     try:
-        return _build(design, folder, include, top, driver, macros, brief, jobs, timeout_s)
+        return _build(design, folder, top, driver, macros, brief, library, jobs or gxx.cores(), timeout_s)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -355,12 +388,12 @@ def build(
 def _build(
     design: HardwareDesign,
     folder: Path,
-    include: Path,
     top: str,
     driver: Path,
     macros: Sequence[str],
     brief: bool,
-    jobs: int | None,
+    library: Path | None,
+    jobs: int,
     timeout_s: float,
 ) -> Simulator:
     work = folder / "work"
@@ -384,9 +417,16 @@ def _build(
     headers = [(generated / f"{_PREFIX}{name}.h").read_text() for name in ("__Syms", "___024root")]
     (generated / "nodes.h").write_text(_nodes_header(nodes, *headers))
 
-    units = _units(generated, include, driver, brief=brief)
+    units = _units(generated, driver, brief=brief, jobs=jobs)
+    objects: list[Path] = []
+    if library is None:
+        units += _library_units()
+    else:
+        objects = sorted(library.glob("*.o"))
+    include = find().root / "include"
     paths = (generated, include, include / "vltstd")
-    gxx.build(units, generated / _PROGRAM, include=paths, link_flags=_LINK, jobs=jobs, timeout_s=timeout_s)
+    program = generated / _PROGRAM
+    gxx.build(units, program, objects=objects, include=paths, link_flags=_LINK, jobs=jobs, timeout_s=timeout_s)
     simulator = Simulator(
         folder=folder,
         input_bytes=design.input_bits // 8,
@@ -395,7 +435,7 @@ def _build(
         compile_s=monotonic() - verilated,
     )
 
-    (generated / _PROGRAM).replace(folder / _PROGRAM)
+    program.replace(folder / _PROGRAM)
     for file in design.files:
         if PurePosixPath(file).suffix not in _HDL_SUFFIXES:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -412,15 +452,19 @@ class Simulation:
 
     A frame's completion is counted from the cycle in which the batch's first input beat is offered to the end of the
     cycle that hands over the frame's last output beat. With several processes each simulates its own slice of the
-    batch from reset; the figures in cycles are the first slice's.
+    batch from reset; the figures in cycles are the first slice's, which is the longest.
     """
 
     output: NDArray[np.uint8]
     """[frames, output beats, bytes of a beat], byte 0 first."""
     completions_cycles: NDArray[np.int64]
     """[frames of the first slice], ascending."""
+    slices_timed_alike: bool
+    """Whether every other slice's completions are the first slice's, as far as they go; true where there is one."""
     simulated_cycles: int
     """Of all processes together: what the host had to simulate."""
+    clocked_share: float
+    """The share of all cycles of all nodes in which the node was not asleep (see simulate.cpp)."""
     host_s: float
     """Wall-clock time of the whole call."""
     cycles_per_host_s: float
@@ -567,6 +611,11 @@ def simulate(
     return Simulation(
         output=output,
         completions_cycles=completions,
+        slices_timed_alike=all(
+            statistics.completions == first.completions[: len(statistics.completions)] for _, statistics in done
+        ),
+        clocked_share=sum(statistics.node_cycles for _, statistics in done)
+        / sum(statistics.nodes * statistics.cycles for _, statistics in done),
         simulated_cycles=sum(statistics.cycles for _, statistics in done),
         host_s=monotonic() - start,
         cycles_per_host_s=first.cycles / max(first.seconds, 1e-6),
