@@ -174,9 +174,9 @@ def _left(line: Mapping[str, Metric]) -> str:
 
 
 def _hls(line: Mapping[str, Metric]) -> str:
-    """FINN's estimate of the HLS variant, red where it would not fit."""
+    """FINN's estimate of the HLS variant without the input's quantiser, red where it would not fit."""
     fits = line.get("finn_hls_estimate_fits_beside_shell", line.get("finn_hls_estimate_fits"))
-    return f"[{'red' if fits is False else 'none'}]{_number(line.get('finn_hls_estimate_lut'))}[/]"
+    return f"[{'red' if fits is False else 'none'}]{_number(line.get('finn_hls_estimate_without_input_lut'))}[/]"
 
 
 def _table(foldings: pd.DataFrame) -> Table:
@@ -309,7 +309,8 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         parts = ", ".join(str(part) for part in frame["part"].dropna().unique()) if "part" in frame else ""
         console.print(
             f"fits, left: FINN's RTL, which multiplies in DSP slices, on {parts} beside FINN's shell "
-            "(alone: only without it); HLS: FINN's estimate of the variant that multiplies in LUTs, as the study's did",
+            "(alone: only without it); HLS: FINN's estimate of the variant that multiplies in LUTs, as the study's did, "
+            "without the input's quantiser",
             highlight=False,
         )
     for status, style in (

@@ -107,7 +107,7 @@ def test_the_estimates_of_both_variants_stand_beside_the_synthesis_with_their_er
         "bram18_per_estimate": 3 / 4,
         "dsp_per_estimate": 1,
         "finn_hls_estimate_lut": 1_400,
-        "finn_hls_estimate_matrix_lut": 400,
+        "finn_hls_estimate_without_input_lut": 400,
         "finn_hls_estimate_bram18": 5,
         "finn_hls_estimate_fits": True,
     }

@@ -213,7 +213,7 @@ def test_a_fit_is_beside_the_shell_unless_it_says_otherwise(alone: bool, beside_
             fits_beside_shell=beside_shell,
             tightest_resource="dsp",
             tightest_left_percent=-38.2,
-            finn_hls_estimate_lut=50_404,
+            finn_hls_estimate_without_input_lut=50_404,
             part="xc7z020clg400-1",
         )
     )
