@@ -14,14 +14,29 @@ BORNE_OUT = ""
 MEASURED = {
     ("fashion-mnist", "accuracy_reached"): BORNE_OUT,
     ("fashion-mnist", "weight_bits_dominate"): BORNE_OUT,
-    ("fashion-mnist", "epochs_trade_for_bits"): BORNE_OUT,
+    ("fashion-mnist", "epochs_trade_for_bits"): (
+        "epochs_trade_for_bits on fashion-mnist is refuted: mean error of W2 after 100 epochs less that of W8"
+        " after 40 0.41 [0.28, 0.55] points, claimed below 0"
+    ),
     ("fashion-mnist", "beyond_3_bits"): BORNE_OUT,
-    ("fashion-mnist", "beyond_3_bits_any_cell"): BORNE_OUT,
-    ("fashion-mnist", "input_bits_above_4"): BORNE_OUT,
+    ("fashion-mnist", "beyond_3_bits_any_cell"): (
+        "beyond_3_bits_any_cell on fashion-mnist is undecided: error of A3W3 less that of the best cell with "
+        "4 or more bits of both kinds 0.45 [0.13, 0.65] points, claimed below 0.5"
+    ),
+    ("fashion-mnist", "input_bits_above_4"): (
+        "input_bits_above_4 on fashion-mnist is undecided: error of A3W3 with 4 input bits less that with 8 "
+        "-0.08 [-0.28, 0.12] points, claimed above 0"
+    ),
     ("fashion-mnist", "input_bits_above_2"): BORNE_OUT,
     ("mnist", "weight_bits_dominate"): BORNE_OUT,
-    ("mnist", "beyond_3_bits"): BORNE_OUT,
-    ("mnist", "beyond_3_bits_any_cell"): BORNE_OUT,
+    ("mnist", "beyond_3_bits"): (
+        "beyond_3_bits on mnist is undecided: error of A3W3 less the mean error of the cells with 4 or more "
+        "bits of both kinds 0.13 [-0.02, 0.29] points, claimed below 0.25"
+    ),
+    ("mnist", "beyond_3_bits_any_cell"): (
+        "beyond_3_bits_any_cell on mnist is undecided: error of A3W3 less that of the best cell with 4 or "
+        "more bits of both kinds 0.28 [-0.07, 0.49] points, claimed below 0.25"
+    ),
 }
 """BORNE_OUT, or what was measured otherwise, as the failing test prints it."""
 
