@@ -309,8 +309,8 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         parts = ", ".join(str(part) for part in frame["part"].dropna().unique()) if "part" in frame else ""
         console.print(
             f"fits, left: FINN's RTL, which multiplies in DSP slices, on {parts} beside FINN's shell "
-            "(alone: only without it); HLS: FINN's estimate of the variant that multiplies in LUTs, as the study's did, "
-            "without the input's quantiser",
+            "(alone: only without it); HLS: FINN's estimate of the variant that multiplies in LUTs, as the study's "
+            "did, without the input's quantiser",
             highlight=False,
         )
     for status, style in (
