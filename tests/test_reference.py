@@ -96,3 +96,9 @@ def test_a_wrong_entry_of_a_misfit_is_named(old: str, new: str, message: str) ->
 def test_a_cell_without_entry_is_expected_to_fit() -> None:
     cell = Cell(quantization=Quantization.parse("A2W2"), folding=Folding(pe=2, simd=2), policy=Policy.BALANCED)
     assert reference.expected_misfit(cell, PART) == reference.Misfit()
+
+
+def test_the_designs_that_take_more_dsp_slices_than_there_are_are_expected_not_to_fit() -> None:
+    for name in ("A3W3", "A4W4"):
+        expected = reference.expected_misfit(_cell(name, "16x16"), PART)
+        assert expected == reference.Misfit(alone=frozenset({"dsp"}), beside_shell=frozenset({"dsp"}))
