@@ -5,9 +5,10 @@ unbounded and records the most beats that it has held. With one frame offered an
 held up, and those maxima are depths with which none will be. (Offered as fast as it is taken, input would pile up
 without bound in front of the slowest node.) gauged() makes the design that is simulated so; this module runs no tool.
 
-A chain with FIFOs of that depth keeps the interval: the gauged run is a schedule that they admit, and an accelerator
-that runs as soon as it can is never slower than a schedule that it could keep to (Lee and Messerschmitt, "Static
-scheduling of synchronous data flow programs", 1987; Baccelli et al., "Synchronization and Linearity", 1992).
+An accelerator with FIFOs of that depth keeps the interval: the gauged run is a schedule that they admit, and nodes that
+fire as soon as they can are never slower than a schedule that they could keep to (Baccelli et al., "Synchronization
+and Linearity", 1992, on timed event graphs). They need not be that deep for it: a node that is made to wait may have
+the time, and neighbouring FIFOs share what waits. FINN's own sizing tries less, one FIFO after another.
 """
 
 from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ def depth_for(held_beats: int) -> int:
     """The least DEPTH of FINN's FIFO that stands in for a gauge that held so many beats, without ever refusing one.
 
     FINN's FIFO hands a beat on two cycles after it took it, the gauge one cycle after, and so it holds one beat more.
-    (In block RAM that is four cycles, and its capacity is greater by as much.)
+    (In block RAM it is a cycle later still, and the FIFO holds at least a beat more than its DEPTH.)
     """
     needed = held_beats + _EXTRA_LATENCY_CYCLES
     return MINIMUM_DEPTH if needed <= capacity_beats(MINIMUM_DEPTH) else needed

@@ -298,7 +298,7 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         if len(foldings):
             console.print(_table(foldings), highlight=False)
         for row in rows:
-            if row.layers and row.cell is not None and row.cell.startswith(f"{trained}-"):
+            if row.hop == "resources" and row.layers and str(row.cell).startswith(f"{trained}-"):
                 console.print(_layer_table(row), highlight=False)
         console.print()
     if "extrapolated" in frame and frame["extrapolated"].eq(True).any():
