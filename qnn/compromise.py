@@ -106,21 +106,28 @@ class Differences:
             return math.inf
         return float(t.ppf(1 - tail, self.freedom)) * self.deviation
 
+    def excess(self, cell: int) -> tuple[float, float, float]:
+        """Of a cell's error above the lowest of the others: estimate, lower and upper end; nan where none is known."""
+        excess = self.means[cell] - np.delete(self.means, cell)
+        if not len(excess) or np.isnan(excess).any():
+            return math.nan, math.nan, math.nan
+        estimate = float(excess.max())
+        return estimate, estimate - self.half_width(_TAIL / len(excess)), estimate + self.half_width()
+
     def is_accurate(self, cell: int, margin_points: float) -> Answer:
         """Whether a cell's error is less than the margin above that of every other one."""
-        excess = self.means[cell] - np.delete(self.means, cell)
-        if not len(excess):
-            return True
-        if bool((excess + self.half_width() < margin_points).all()):
-            return True
-        if bool((excess - self.half_width(_TAIL / len(excess)) > margin_points).any()):
-            return False
-        return None
+        _, low, high = self.excess(cell)
+        return True if high < margin_points else False if low > margin_points else None
 
     def is_better(self, cell: int, other: int) -> Answer:
         """Whether a cell's error is smaller than that of another one."""
         difference = float(self.means[cell] - self.means[other])
         return None if not abs(difference) > self.half_width() else difference < 0
+
+    def said(self, cell: int) -> str:
+        """The excess with its interval, for a person."""
+        estimate, low, high = self.excess(cell)
+        return f"{estimate:.2f} [{low:.2f}, {high:.2f}] points above the lowest"
 
 
 # Verdict --------------------------------------------------------------------------------------------------------------
@@ -137,6 +144,10 @@ def _compare(one: Design, other: Design) -> tuple[Answer, Answer]:
     if one.worst_share is None or other.worst_share is None:
         return None, None
     return one.worst_share < other.worst_share, one.worst_share <= other.worst_share
+
+
+def _percent(design: Design) -> str:
+    return "not known" if design.worst_share is None else f"{100 * design.worst_share:.1f} %"
 
 
 def _is_faster(ones: Sequence[Design], others: Sequence[Design]) -> Answer:
@@ -193,18 +204,20 @@ def judge(
     statements.append(
         (
             None if accurate[candidate] is None else not accurate[candidate],
-            f"{candidate}'s error is {margin_points:g} points or more above the lowest",
+            f"{candidate} is not accurate, its error {differences.said(cells.index(candidate))}, "
+            f"where {margin_points:g} was allowed",
         )
     )
     for k, other in enumerate(cells):
         if other == candidate:
             continue
         less, no_more = _compare(equal[other][0], equal[candidate][0])
+        cost = f"{_percent(equal[other][0])} against {_percent(equal[candidate][0])} at {folding}"
         faster = _is_faster([design for design in designs if design.cell.quantization == other], own)
         better = differences.is_better(k, cells.index(candidate))
         statements += [
-            (_both(accurate[other], less), f"{other} is accurate and costs less at {folding}"),
-            (_both(better, no_more), f"{other} has a smaller error and costs no more at {folding}"),
+            (_both(accurate[other], less), f"{other} is accurate and costs less, {cost}"),
+            (_both(better, no_more), f"{other} has a smaller error and costs no more, {cost}"),
             (_both(accurate[other], faster), f"{other} is accurate and has a faster design that fits"),
         ]
     against = tuple(text for answer, text in statements if answer)

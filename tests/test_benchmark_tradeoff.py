@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import test_tradeoff as benchmark
@@ -12,7 +13,6 @@ from qnn import histories, reference
 from qnn.cell import PART, Cell, Policy, Quantization
 from qnn.datasets import Images
 from qnn.resources import Resources
-from tests.test_compromise import histories as trainings
 
 CELLS = tuple(Cell(quantization=quantization, folding=folding) for quantization, folding in reference.study_designs())
 INTERVALS = {str(cell): 65_536 // (cell.folding.pe * cell.folding.simd) for cell in CELLS if cell.folding}
@@ -32,6 +32,16 @@ ERRORS = {
 }
 
 
+def trainings() -> pd.DataFrame:
+    """Three seeds that differ in all cells alike, and a hundredth of a point in each."""
+    lines = [
+        (100, seed, str(cell), 8, 100, (error + 0.3 * seed + 0.01 * (-1) ** (seed * k)) / 100)
+        for seed in range(3)
+        for k, (cell, error) in enumerate(ERRORS.items())
+    ]
+    return pd.DataFrame(lines, columns=["epochs", "seed", "cell", "input_bits", "epoch", "test_error"])
+
+
 class Model:
     """A network that says class 0 of every image."""
 
@@ -47,7 +57,7 @@ class Conclusion:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, dsp: Mapping[str, int | None], part: str = PART) -> None:
         self.recorded: dict[str, Any] = {}
         self.marks: list[Any] = []
-        monkeypatch.setattr(histories, "read", lambda dataset: trainings(ERRORS, deviation=0.02))
+        monkeypatch.setattr(histories, "read", lambda dataset: trainings())
         self.syntheses: Any = {}
         for cell in CELLS:
             taken = dsp[str(cell.quantization)]
@@ -84,7 +94,7 @@ def test_the_conclusion_is_borne_out_where_more_bits_cost_more(monkeypatch: pyte
 
 
 def test_the_conclusion_fails_where_more_bits_cost_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(AssertionError, match="A4W4 is accurate and costs less at PE8-SIMD8"):
+    with pytest.raises(AssertionError, match="A4W4 is accurate and costs less"):
         Conclusion(monkeypatch, {**RISING, "A4W4": 29}).draw()
 
 
@@ -107,7 +117,7 @@ def test_a_measurement_that_is_no_longer_true_fails(monkeypatch: pytest.MonkeyPa
 
 def test_a_synthesis_that_ran_out_of_time_is_named_and_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
     conclusion = Conclusion(monkeypatch, {**RISING, "A8W8": None})
-    with pytest.raises(AssertionError, match="undecided: A8W8 is accurate and costs less at PE8-SIMD8"):
+    with pytest.raises(AssertionError, match="undecided: A8W8 is accurate and costs less"):
         conclusion.draw()
     assert conclusion.recorded["synthesis_timed_out"] == "tfc-fashion_mnist-A8W8-PE8-SIMD8"
 

@@ -75,10 +75,14 @@ def test_it_is_borne_out_where_all_four_hold() -> None:
 @pytest.mark.parametrize(
     ("errors", "shares", "reason"),
     [
-        ({A3W3: 12.8}, {}, "A3W3's error is 0.5 points or more above the lowest"),
-        ({A2W2: 12.0}, {}, "A2W2 is accurate and costs less at PE8-SIMD8"),
-        ({}, {(A4W4, MIDDLE): 0.29}, "A4W4 is accurate and costs less at PE8-SIMD8"),
-        ({A4W4: 11.6}, {(A4W4, MIDDLE): 0.3}, "A4W4 has a smaller error and costs no more at PE8-SIMD8"),
+        ({A3W3: 12.8}, {}, "A3W3 is not accurate, its error"),
+        ({A2W2: 12.0}, {}, "A2W2 is accurate and costs less"),
+        ({}, {(A4W4, MIDDLE): 0.29}, "A4W4 is accurate and costs less, 29.0 % against 30.0 % at PE8-SIMD8"),
+        (
+            {A4W4: 11.6},
+            {(A4W4, MIDDLE): 0.3},
+            "A4W4 has a smaller error and costs no more, 30.0 % against 30.0 % at PE8-SIMD8",
+        ),
         ({}, {(A4W4, FAST): 0.99, (A3W3, FAST): 1.01}, "A4W4 is accurate and has a faster design that fits"),
     ],
 )
@@ -87,7 +91,7 @@ def test_each_of_the_four_can_refute_it(
 ) -> None:
     found = judge({**ERRORS, **errors}, {**SHARES, **shares})
     assert found.verdict is Verdict.REFUTED
-    assert reason in found.against
+    assert any(text.startswith(reason) for text in found.against)
     assert reason in str(found)
 
 
