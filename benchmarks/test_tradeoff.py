@@ -28,7 +28,10 @@ COMPARED = Folding(pe=8, simd=8)
 BORNE_OUT = ""
 
 MEASURED: dict[tuple[str, str], str] = {
-    ("fashion-mnist", "uniform"): BORNE_OUT,
+    ("fashion-mnist", "uniform"): (
+        "A3W3 as the best compromise is undecided; undecided whether A3W3 is not accurate, its error "
+        "0.35 [-0.07, 0.65] points above the lowest, where 0.5 was allowed"
+    ),
 }
 """What is known of the conclusion on a data set under a policy: BORNE_OUT, or what the failing test prints."""
 

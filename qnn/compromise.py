@@ -175,7 +175,7 @@ class Compromise:
     margin_points: float
 
     def __str__(self) -> str:
-        reasons = [*self.against, *(f"undecided: {reason}" for reason in self.open)]
+        reasons = [*self.against, *(f"undecided whether {reason}" for reason in self.open)]
         return f"{self.candidate} as the best compromise is {self.verdict}" + "".join(f"; {r}" for r in reasons)
 
 

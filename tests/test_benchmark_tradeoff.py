@@ -117,7 +117,7 @@ def test_a_measurement_that_is_no_longer_true_fails(monkeypatch: pytest.MonkeyPa
 
 def test_a_synthesis_that_ran_out_of_time_is_named_and_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
     conclusion = Conclusion(monkeypatch, {**RISING, "A8W8": None})
-    with pytest.raises(AssertionError, match="undecided: A8W8 is accurate and costs less"):
+    with pytest.raises(AssertionError, match="undecided whether A8W8 is accurate and costs less"):
         conclusion.draw()
     assert conclusion.recorded["synthesis_timed_out"] == "tfc-fashion_mnist-A8W8-PE8-SIMD8"
 
