@@ -310,6 +310,10 @@ class Pipeline:
 
         return self.store.get_or_build(kind, key, build), key
 
+    def simulator(self, cell: Cell) -> verilator.Simulator:
+        """FINN's RTL as a program that simulates it."""
+        return verilator.Simulator.open(self._simulator(cell)[0])
+
     def device_run(self, cell: Cell) -> DeviceRun:
         """The test set, or its first images where the whole takes too long, through the RTL in Verilator.
 

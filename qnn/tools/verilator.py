@@ -468,7 +468,7 @@ class Simulation:
     host_s: float
     """Wall-clock time of the whole call."""
     cycles_per_host_s: float
-    """Speed of the first process: its cycles over the time in its simulation loop."""
+    """Speed of one core: the cycles of the first process over the processor time of its simulation loop."""
 
     @property
     def measured_frames(self) -> int:
