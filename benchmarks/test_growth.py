@@ -21,7 +21,11 @@ BORNE_OUT = ""
 MEASURED: dict[str, str] = {
     "lut": BORNE_OUT,
     "ff": BORNE_OUT,
-    "hls_lut": BORNE_OUT,
+    "hls_lut": (
+        "8,894, 13,376, 24,605, 43,753, 79,225, 158,753, 312,691 at 2 to 8 bits; "
+        "off a straight line through 2 to 6 by at most 102.7 % (linear: 5 % or less), "
+        "above it at 7 and 8 by 46.3 % and 67.3 % (faster: more than that)"
+    ),
     "bram18": BORNE_OUT,
     "threshold_lut": BORNE_OUT,
 }

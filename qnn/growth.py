@@ -18,7 +18,7 @@ BITS = range(2, 9)
 """Of activations and weights alike: the study's diagonal."""
 LINEAR_UP_TO = 6
 LINEAR_WITHIN_PERCENT = 5.0
-"""Of the figure itself: how far a point may lie off the straight line. In print a line drawn through a chart's bars."""
+"""Of the figure itself: how far a point may lie off the straight line."""
 JUMP_ABOVE = 7
 JUMP_TIMES = 2.0
 """How many times the largest step before a jump has to be."""
@@ -45,12 +45,12 @@ def linear_then_faster(figures: Mapping[int, float]) -> Growth:
     """Linear up to 6 bits, faster above.
 
     A straight line is fitted (least squares) to 2..6 bits. It has to meet each of these within 5 % of the figure, and
-    at 7 and at 8 bits the figures have to lie above it by more than the worst of them is off.
+    at 7 and at 8 bits the figures have to lie above it by more than the worst of them is off, in per cent of each.
     """
     _checked(figures)
     low = [bits for bits in BITS if bits <= LINEAR_UP_TO]
-    slope, offset = np.polyfit(low, [figures[bits] for bits in low], 1)
-    off_percent = {bits: 100 * (figures[bits] / (slope * bits + offset) - 1) for bits in BITS}
+    slope, offset = map(float, np.polyfit(low, [figures[bits] for bits in low], 1))
+    off_percent = {bits: 100 * (figures[bits] - (slope * bits + offset)) / figures[bits] for bits in BITS}
     worst = max(abs(off_percent[bits]) for bits in low)
     above = [off_percent[bits] for bits in BITS if bits > LINEAR_UP_TO]
     shown = ", ".join(f"{figures[bits]:,.0f}" for bits in BITS)

@@ -14,10 +14,10 @@ LINE = {bits: 1_000.0 * bits + 500 for bits in BITS}
 
 def test_a_line_that_bends_upwards_above_6_bits_is_what_the_study_says() -> None:
     growth = linear_then_faster({**LINE, 7: 8_500, 8: 11_000})
-    assert growth.holds
+    assert growth.holds is True  # a plain bool, which a row of results can hold
     assert "2,500, 3,500, 4,500, 5,500, 6,500, 8,500, 11,000 at 2 to 8 bits" in str(growth)
     assert "at most 0.0 %" in str(growth)
-    assert "13.3 % and 29.4 %" in str(growth)
+    assert "11.8 % and 22.7 %" in str(growth)
 
 
 def test_a_line_that_goes_straight_on_is_not_faster() -> None:
