@@ -41,7 +41,17 @@ def test_collecting_imports_neither_torch_nor_finn_nor_yosys() -> None:
 
 def test_k_selects_a_cell_in_every_benchmark() -> None:
     modules = {line.partition("::")[0] for line in _collected("-k", "A3W3")}
-    wanted = {"accuracy", "equivalence", "resources", "thresholding", "throughput"}
+    wanted = {
+        "accuracy",
+        "equivalence",
+        "fifos",
+        "netlist",
+        "resources",
+        "thresholding",
+        "throughput",
+        "timing",
+        "tradeoff",
+    }
     assert modules == {f"benchmarks/test_{name}.py" for name in wanted}
 
 
