@@ -334,7 +334,8 @@ class Pipeline:
         DSP48E1s, block RAMs and shift registers are simulated as the netlist has them (``qnn.tools.netlist``).
         """
         design = netlist.netlist_design(self.design(cell), self._netlists(cell))
-        folder, key = self._verilated("netlist-simulator", design)
+        # So few images take seconds either way; the compiler takes longer than they do.
+        folder, key = self._verilated("netlist-simulator", design, brief=True)
         return self._simulated(cell, folder, key, NETLIST_IMAGES, [])
 
     def _simulated(
