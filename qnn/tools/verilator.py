@@ -63,12 +63,12 @@ _HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 _LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
 _OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult", "-1", "--structs-packed")
 
-# On A3W3 PE8-SIMD8 a cycle is 30,000 instructions of straight code, fetched anew each time. -O2, vectorisation and
-# Verilator's limits of inlining, expanding and splitting change that count by 3 % at most (cachegrind), and seconds
-# vary by a tenth with the rest of the machine. The limit of inlining above was 5 % faster in most interleaved trials.
-# -O2 compiles twice as long for nothing and -Os is slower. Verilator's own library is worth optimising, since eval()
-# takes a mutex in each half cycle. -march=native showed no steady gain, and without it a store may serve several
-# machines.
+# Cycles a second of processor time, each pair interleaved. That nodes sleep (simulate.cpp) made A3W3 PE8-SIMD8 2.5 times
+# as fast, 380,000 to 950,000, and PE16-SIMD16 2.2 times, 118,000 to 258,000: only the first layer works in every cycle.
+# What is left is straight code, fetched anew in each cycle: -O2, vectorisation and Verilator's limits of expanding
+# and splitting change its length by 3 % at most (cachegrind). -O2 compiles twice as long for nothing and -Os is slower.
+# -O0 is a sixth to an eighteenth of the speed and saves less than half of the compiler's time, so it pays for a few
+# hundred images only. -march=native showed no steady gain, and without it a store may serve several machines.
 _SPEED = ("-O1", "-fno-pie")
 _LINK = ("-no-pie",)
 _ONCE = ("-O0", "-fno-pie")
