@@ -63,8 +63,8 @@ _HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 _LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
 _OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult", "-1", "--structs-packed")
 
-# Cycles a second of processor time, each pair interleaved. That nodes sleep (simulate.cpp) made A3W3 PE8-SIMD8 2.5 times
-# as fast, 380,000 to 950,000, and PE16-SIMD16 2.2 times, 118,000 to 258,000: only the first layer works in every cycle.
+# Cycles a second of processor time, each pair measured in turn. That nodes sleep (simulate.cpp) made A3W3 PE8-SIMD8
+# 2.5 times as fast, 384,000 to 948,000, and PE16-SIMD16 2.2 times, 118,000 to 258,000: most layers are idle often.
 # What is left is straight code, fetched anew in each cycle: -O2, vectorisation and Verilator's limits of expanding
 # and splitting change its length by 3 % at most (cachegrind). -O2 compiles twice as long for nothing and -Os is slower.
 # -O0 is a sixth to an eighteenth of the speed and saves less than half of the compiler's time, so it pays for a few
