@@ -65,10 +65,11 @@ _OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult"
 
 # Cycles a second of processor time, each pair measured in turn. That nodes sleep (simulate.cpp) made A3W3 PE8-SIMD8
 # 2.5 times as fast, 384,000 to 948,000, and PE16-SIMD16 2.2 times, 118,000 to 258,000: most layers are idle often.
-# What is left is straight code, fetched anew in each cycle: -O2, vectorisation and Verilator's limits of expanding
-# and splitting change its length by 3 % at most (cachegrind). -O2 compiles twice as long for nothing and -Os is slower.
-# -O0 is a sixth to an eighteenth of the speed and saves less than half of the compiler's time, so it pays for a few
-# hundred images only. -march=native showed no steady gain, and without it a store may serve several machines.
+# What is left is straight code, fetched anew in each cycle. Before nodes slept, -O2, vectorisation and Verilator's
+# limits of expanding and splitting changed its length by 3 % at most (cachegrind), -O2 compiled twice as long for
+# nothing, -Os was slower and -march=native showed no steady gain; without it a store may serve several machines.
+# -O0 is a sixth to an eighteenth of the speed and saves less than half of the compiler's time: it pays for some hundred
+# images only.
 _SPEED = ("-O1", "-fno-pie")
 _LINK = ("-no-pie",)
 _ONCE = ("-O0", "-fno-pie")
