@@ -300,7 +300,7 @@ class Pipeline:
         """The simulator's folder and key; `brief` is verilator.build()'s."""
         sources = [_SOURCE / "tools" / name for name in ("verilator.py", "gxx.py")]
         versions = [verilator.version(), gxx.version()]
-        key = digest_of([design.digest, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
+        key = digest_of([design.digest, brief, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
 
         library_key = digest_of([versions, digest_of_files(*sources)])
         library = self.store.get_or_build("verilator-library", library_key, verilator.build_library)

@@ -303,7 +303,8 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         console.print()
     if "extrapolated" in frame and frame["extrapolated"].eq(True).any():
         console.print(
-            "* a batch of 10,000 from the first image's latency and 9,999 measured intervals", highlight=False
+            "* a batch of 10,000: the first images as simulated in one stream, continued by measured intervals",
+            highlight=False,
         )
     if "fits" in frame and frame["fits"].notna().any():
         parts = ", ".join(str(part) for part in frame["part"].dropna().unique()) if "part" in frame else ""
