@@ -1,6 +1,6 @@
 """Result rows as the table that a person reads at the end of a session."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 
 import pandas as pd
@@ -13,8 +13,10 @@ from qnn.results import Evidence, Metric, Row, Status
 __all__ = ["summary"]
 
 _NOT_KNOWN = "-"
-_LEAST_WIDTH = 215
-"""Columns that the table needs; a narrower terminal wraps its lines rather than losing figures."""
+_LEAST_WIDTH = 160
+"""Columns that the tables need; a narrower terminal wraps their lines rather than losing figures."""
+_LAYERED = 2
+"""Designs that are shown layer by layer, at most: of more, the rows and the report page have the layers."""
 
 
 def _frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -179,51 +181,56 @@ def _hls(line: Mapping[str, Metric]) -> str:
     return f"[{'red' if fits is False else 'none'}]{_number(line.get('finn_hls_estimate_without_input_lut'))}[/]"
 
 
-def _table(foldings: pd.DataFrame) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("folding", no_wrap=True)
-    for name in (
-        "equal",
-        "top-1 (Brevitas)",
-        "II cycles",
-        "latency",
-        "images/s",
-        "paper",
-        "ratio",
-        "LUT",
-        "FF",
-        "BRAM36",
-        "DSP",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("fits", no_wrap=True)
-    table.add_column("left", justify="right", no_wrap=True)
-    table.add_column("HLS: LUT", justify="right", no_wrap=True)
-    table.add_column("cells' path", justify="right", no_wrap=True)
-    table.add_column("evidence", no_wrap=True)
-    for folding, values in foldings.iterrows():
-        line = {str(name): None if pd.isna(value) else value for name, value in values.items()}
-        equal, total = line.get("images_equal"), line.get("images")
-        table.add_row(
-            str(folding),
-            _NOT_KNOWN if total is None else f"[{'green' if equal == total else 'red'}]{equal:,}/{total:,}[/]",
-            _top1(line),
-            _number(line.get("initiation_interval_cycles")),
-            _number(line.get("latency_cycles")),
-            _number(line.get("throughput_images_per_s")) + ("*" if line.get("extrapolated") else ""),
-            _number(line.get("paper_images_per_s")),
-            _number(line.get("ratio_to_paper"), ".4f"),
-            _share(line, "lut"),
-            _share(line, "ff"),
-            _share(line, "bram36", ",.1f"),
-            _share(line, "dsp"),
-            _fits(line),
-            _left(line),
-            _hls(line),
-            _path(line),
-            _evidence(line),
-        )
-    return table
+def _equal(line: Mapping[str, Metric]) -> str:
+    equal, total = line.get("images_equal"), line.get("images")
+    return _NOT_KNOWN if total is None else f"[{'green' if equal == total else 'red'}]{equal:,}/{total:,}[/]"
+
+
+def _images_per_s(line: Mapping[str, Metric]) -> str:
+    return _number(line.get("throughput_images_per_s")) + ("*" if line.get("extrapolated") else "")
+
+
+Columns = Mapping[str, Callable[[Mapping[str, Metric]], str]]
+"""What is made of a folding's figures, by the column's name."""
+
+_SIMULATED: Columns = {
+    "equal": _equal,
+    "top-1 (Brevitas)": _top1,
+    "II cycles": lambda line: _number(line.get("initiation_interval_cycles")),
+    "latency": lambda line: _number(line.get("latency_cycles")),
+    "images/s": _images_per_s,
+    "paper": lambda line: _number(line.get("paper_images_per_s")),
+    "ratio": lambda line: _number(line.get("ratio_to_paper"), ".4f"),
+    "evidence": _evidence,
+}
+_SYNTHESISED: Columns = {
+    "LUT": lambda line: _share(line, "lut"),
+    "FF": lambda line: _share(line, "ff"),
+    "BRAM36": lambda line: _share(line, "bram36", ",.1f"),
+    "DSP": lambda line: _share(line, "dsp"),
+    "fits": _fits,
+    "left": _left,
+    "HLS: LUT": _hls,
+    "cells' path": _path,
+}
+
+
+def _tables(foldings: pd.DataFrame) -> Iterator[Table]:
+    """A line for each folding: what it does, and what it takes where that is known."""
+    lines = {
+        str(folding): {str(name): None if pd.isna(value) else value for name, value in values.items()}
+        for folding, values in foldings.iterrows()
+    }
+    known = {name for line in lines.values() for name, value in line.items() if value is not None}
+    synthesised = known & {"lut", "fits", "longest_path_ns"}
+    for columns in (_SIMULATED, _SYNTHESISED) if synthesised else (_SIMULATED,):
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("folding", no_wrap=True)
+        for name in columns:
+            table.add_column(name, justify="left" if name in ("fits", "evidence") else "right", no_wrap=True)
+        for folding, line in lines.items():
+            table.add_row(folding, *(column(line) for column in columns.values()))
+        yield table
 
 
 _LAYER_COLUMNS = {
@@ -296,10 +303,12 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         if float32 := _float32(metrics):
             console.print(float32, highlight=False)
         if len(foldings):
-            console.print(_table(foldings), highlight=False)
-        for row in rows:
-            if row.hop == "resources" and row.layers and str(row.cell).startswith(f"{trained}-"):
-                console.print(_layer_table(row), highlight=False)
+            console.print(*_tables(foldings), highlight=False, sep="")
+        layered = [row for row in rows if row.hop == "resources" and row.layers]
+        if len(layered) <= _LAYERED:
+            for row in layered:
+                if str(row.cell).startswith(f"{trained}-"):
+                    console.print(_layer_table(row), highlight=False)
         console.print()
     if "extrapolated" in frame and frame["extrapolated"].eq(True).any():
         console.print(
