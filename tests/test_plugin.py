@@ -13,6 +13,7 @@ from fixtures import models
 from fixtures.clock import DeviceClock
 from qnn import reference
 from qnn.cell import BIT_WIDTHS, DATASETS, Cell, Quantization
+from qnn.results import read_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -168,6 +169,26 @@ def test_accuracy_runs_for_every_checkpoint_and_hardware_for_few() -> None:
     few = [line for line in lines if "qonnx" in line or "test_thresholding" in line or "PE8" in line]
     assert few
     assert all("A3W3" in line for line in few)
+
+
+def test_two_sessions_at_once_on_one_empty_store_are_both_right_and_build_once(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+
+    def session(results: Path) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "benchmarks/test_equivalence.py"]
+        argv += ["-k", "finn_thresholds", "--cells", "A2W2", "--foldings", "2x2"]
+        argv += [f"--store={store}", f"--results={results}"]
+        return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    folders = [tmp_path / name for name in ("one", "other")]
+    sessions = [session(folder) for folder in folders]
+    said = [running.communicate(timeout=300)[0] for running in sessions]
+    assert [running.returncode for running in sessions] == [0, 0], said
+    (one,), (other,) = ([row for path in folder.iterdir() for row in read_rows(path)] for folder in folders)
+    assert one.metrics == other.metrics
+    assert one.metrics["thresholds"] == 255 + 3 * 64 * 3
+    assert len(list((store / "dataflow").glob("*/dataflow.json"))) == 1
+    assert not any((store / "building").iterdir())
 
 
 @pytest.mark.parametrize("option", ["--benchmark-compare", "--benchmark-compare-fail=mean:1%", "--benchmark-save=x"])
