@@ -70,12 +70,18 @@ def _parser() -> argparse.ArgumentParser:
     ship.set_defaults(run=_ship)
     report = commands.add_parser(
         "report",
-        help="figures and tables of the accuracy study, as one page",
-        description="Draw the accuracy study from fixtures/histories: index.html, and its figures as SVG and PNG.",
+        help="figures and tables of the accuracy and hardware studies, as one page",
+        description=(
+            "Draw the accuracy study from fixtures/histories and the hardware study from rows of results: index.html, "
+            "and its figures as SVG and PNG."
+        ),
     )
     report.add_argument("--folder", type=Path, default=Path("report"), help="to write into (%(default)s)")
     report.add_argument(
         "--collect", type=Path, nargs="+", default=[], metavar="RUN", help="first take in these finished runs' folders"
+    )
+    report.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of result rows; the newest count (%(default)s)"
     )
     report.set_defaults(run=_report)
     search = commands.add_parser(
@@ -249,7 +255,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.collect:
         changed = histories.collect(options.collect, folder=histories.FOLDER)
         print(f"histories of {' and '.join(changed)} in {histories.FOLDER}")
-    print(f"wrote {page.write_report(options.folder, tables=histories.FOLDER)}")
+    print(f"wrote {page.write_report(options.folder, tables=histories.FOLDER, results=options.results)}")
 
 
 def _search(options: argparse.Namespace) -> None:

@@ -24,7 +24,13 @@ from qnn.cell import BIT_WIDTHS, INPUT_BITS
 from qnn.histories import LONG, SCHEDULES, SHORT
 
 __all__ = [
+    "BIT_COLOURS",
+    "COLUMN_INCHES",
+    "DASHES",
+    "DOTS",
+    "GREY",
     "SMOOTHED_EPOCHS",
+    "STYLE",
     "Drawing",
     "cells_of_seeds",
     "draw",
@@ -34,6 +40,7 @@ __all__ = [
     "error_over_epochs",
     "final_error_percent",
     "float_error_percent",
+    "label_ends",
     "means_with_intervals",
     "readable_on",
     "smoothed",
@@ -70,7 +77,7 @@ STYLE: Mapping[str, Any] = {
     "svg.fonttype": "path",  # looks the same without the font
 }
 GREY = "0.45"
-_COLOURS = dict(zip(BIT_WIDTHS, mpl.colormaps["viridis"](np.linspace(0, 0.92, len(BIT_WIDTHS))), strict=True))
+BIT_COLOURS = dict(zip(BIT_WIDTHS, mpl.colormaps["viridis"](np.linspace(0, 0.92, len(BIT_WIDTHS))), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +171,7 @@ def _spread(places: Sequence[float], gap: float) -> list[float]:
     return [moved[k] for k in range(len(places))]
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, Any]], *, gap: float) -> None:
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Any]], *, gap: float) -> None:
     """Write each (value, text, colour) to the right of the axes, `gap` (of the axes' height) apart, a line to each."""
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform((axes.get_xlim()[1], value))[1]) for value, _, _ in ends]
@@ -244,7 +251,7 @@ def error_over_epochs(table: pd.DataFrame, epochs: int = 100) -> Figure:
                 )
             ends = []
             for bits, curve in curves[factor].items():
-                colour, before, after = _COLOURS[bits], curve.loc[: milestones[0]], curve.loc[milestones[0] :]
+                colour, before, after = BIT_COLOURS[bits], curve.loc[: milestones[0]], curve.loc[milestones[0] :]
                 constant.plot(before, color=colour, linewidth=0.4, alpha=0.4)
                 constant.plot(smoothed(before), color=colour, linewidth=1.1)
                 falling.plot(after, color=colour, linewidth=0.9, marker=".", markersize=2.2)
@@ -255,7 +262,7 @@ def error_over_epochs(table: pd.DataFrame, epochs: int = 100) -> Figure:
                 constant.plot(smoothed(before), color="0", linewidth=0.8, linestyle=DASHES)
                 falling.plot(is_float.loc[milestones[0] :], color="0", linewidth=0.8, linestyle=DASHES)
                 ends.append((is_float.iloc[-1], "float", "0"))
-            _label_ends(falling, ends, gap=0.056)
+            label_ends(falling, ends, gap=0.056)
         grid[1][0].set_xlabel("epoch")
         grid[1][0].xaxis.set_major_locator(FixedLocator(range(0, milestones[0], 20)))
         grid[1][1].xaxis.set_major_locator(FixedLocator([*milestones, epochs]))

@@ -1,13 +1,12 @@
-"""The report: figures and tables of the accuracy study in one HTML page that opens without a network.
+"""The report: figures and tables of the accuracy and hardware studies in one HTML page that opens without a network.
 
-The page depends on the tables of histories alone (and on the versions that drew it), so that the same tables give the
-same bytes. The figures lie beside it as SVG and PNG.
+The page depends on the tables of histories and the rows of results alone (and on the versions that drew it), so that
+the same ones give the same bytes. The figures lie beside it as SVG and PNG.
 """
 
 import hashlib
 import html
 import platform
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,16 +15,16 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from qnn import claims, figures, histories
+from qnn import claims, figures, hardware, hardware_page, histories, markup
 from qnn.cell import BIT_WIDTHS, DATASETS, INPUT_BITS
 from qnn.errors import HistoryError
 from qnn.files import write_atomically
 from qnn.histories import LONG, SHORT
+from qnn.markup import TITLES, missing
 
-__all__ = ["INDEX", "write_report"]
+__all__ = ["INDEX", "TITLES", "write_report"]
 
 INDEX = "index.html"
-TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
 CELLS = len(BIT_WIDTHS) ** 2
 
 STYLE = """
@@ -167,18 +166,6 @@ KINDS = {
 """By file name."""
 
 
-def _inline(svg: bytes, name: str, title: str) -> str:
-    """An SVG file as an element of the page, its ids apart from those of the other figures."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
-
-
-def _missing(sentence: str) -> str:
-    return f'<p class="missing">{html.escape(sentence)}</p>'
-
-
 def _figure_section(
     name: str, tables: Mapping[str, pd.DataFrame | None], drawings: Mapping[str, figures.Drawing]
 ) -> str:
@@ -188,16 +175,13 @@ def _figure_section(
         file = f"{dataset}-{name}"
         parts.append(f"<div><h3>{TITLES[dataset]}</h3>")
         if table is None:
-            parts.append(_missing(f"There is no table of {TITLES[dataset]}'s histories."))
+            parts.append(missing(f"There is no table of {TITLES[dataset]}'s histories."))
         elif file not in drawings:
             needed = " or ".join(map(str, kind.schedules))
-            parts.append(_missing(f"The table has no seed with all {CELLS} cells of {needed} epochs."))
+            parts.append(missing(f"The table has no seed with all {CELLS} cells of {needed} epochs."))
         else:
-            svg = _inline(drawings[file].svg, file, f"{kind.heading}, {TITLES[dataset]}")
-            parts.append(
-                f"<figure>{svg}<figcaption>{TITLES[dataset]}. {html.escape(kind.caption(table))} "
-                f'<a href="{file}.svg">SVG</a> <a href="{file}.png">PNG</a></figcaption></figure>'
-            )
+            title, caption = f"{kind.heading}, {TITLES[dataset]}", f"{TITLES[dataset]}. {kind.caption(table)}"
+            parts.append(markup.figure(drawings[file].svg, file, title, caption))
         parts.append("</div>")
     return f'<h2>{html.escape(kind.heading)}</h2><div class="pair">{"".join(parts)}</div>'
 
@@ -213,7 +197,7 @@ def _accuracies(table: pd.DataFrame) -> str:
     """All cells of a data set: accuracy, and below it the difference from the float network."""
     errors = figures.final_error_percent(table, LONG)
     if errors.empty:
-        return _missing(f"The table has no seed with all {CELLS} cells of {LONG} epochs.")
+        return missing(f"The table has no seed with all {CELLS} cells of {LONG} epochs.")
     floats = figures.float_error_percent(table, LONG)
     least, most = errors.min(axis=None), errors.max(axis=None)
 
@@ -264,7 +248,7 @@ def _input_bits(table: pd.DataFrame) -> str:
     last = table[table["epoch"].eq(table["epochs"]) & table["epochs"].eq(LONG) & table["input_bits"].notna()]
     others = last.loc[last["input_bits"].ne(INPUT_BITS), "cell"].unique()
     if not len(others):
-        return _missing(f"The table has only trainings with {INPUT_BITS} input bits.")
+        return missing(f"The table has only trainings with {INPUT_BITS} input bits.")
     rows = [
         f"<tr><td>{cell}</td><td>{bits}</td><td>{100 - 100 * group['test_error'].mean():.2f}</td>"
         f"<td>{_list(sorted(group['seed']))}</td></tr>"
@@ -279,7 +263,7 @@ def _input_bits(table: pd.DataFrame) -> str:
 def _pair(tables: Mapping[str, pd.DataFrame | None], draw: Callable[[pd.DataFrame], str]) -> str:
     parts = [
         f"<div><h3>{TITLES[dataset]}</h3>"
-        + (_missing(f"There is no table of {TITLES[dataset]}'s histories.") if table is None else draw(table))
+        + (missing(f"There is no table of {TITLES[dataset]}'s histories.") if table is None else draw(table))
         + "</div>"
         for dataset, table in tables.items()
     ]
@@ -358,6 +342,7 @@ def _page(
     tables: Mapping[str, pd.DataFrame | None],
     drawings: Mapping[str, figures.Drawing],
     folder: Path,
+    of_hardware: str,
 ) -> str:
     study = histories.STUDY
     notes = "".join(
@@ -383,19 +368,21 @@ def _page(
             f"<h2>Accuracy of every cell</h2>{_pair(tables, _accuracies)}",
             f"<h2>Accuracy and input bits</h2>{_pair(tables, _input_bits)}",
             _claims(tables),
+            of_hardware,
             _provenance(tables, folder),
             "</body></html>\n",
         ]
     )
 
 
-def write_report(folder: Path, *, tables: Path = histories.FOLDER) -> Path:
-    """Draw all figures from the tables of histories in `tables` and write them and the page into `folder`.
+def write_report(folder: Path, *, tables: Path = histories.FOLDER, results: Path | None = None) -> Path:
+    """Draw all figures from the histories in `tables` and the rows in `results`; write them and the page into `folder`.
 
     Gives the page's path; it is written last, so that what it links to is there. What a table lacks is said on the
-    page.
+    page, and so is a folder of results that is not there.
 
-    Raises HistoryError where there is no table at all or one is damaged, OSError where `folder` cannot be written.
+    Raises HistoryError where there is no table at all or one is damaged, QnnError where a line of the results is no
+    row, OSError where `folder` cannot be written.
     """
     read = {
         name: histories.read(name, tables) if histories.table_path(name, tables).exists() else None for name in DATASETS
@@ -409,7 +396,9 @@ def write_report(folder: Path, *, tables: Path = histories.FOLDER) -> Path:
         for name, kind in KINDS.items()
         if any(_whole_seeds(table, epochs) for epochs in kind.schedules)
     }
-    page = _page(read, drawings, tables)
+    of_hardware = hardware_page.section(hardware.read_folder(results) if results else [])
+    drawings.update(of_hardware.drawings)
+    page = _page(read, drawings, tables, of_hardware.html)
     for name, drawing in drawings.items():
         write_atomically(folder / f"{name}.svg", drawing.svg)
         write_atomically(folder / f"{name}.png", drawing.png)

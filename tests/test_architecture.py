@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qnn"
 
 LAYERS = [
-    ["errors", "files", "versions", "preflight"],
+    ["errors", "files", "versions", "preflight", "markup"],
     ["process", "cell", "parameters", "hdl", "results", "resources", "dsp", "growth", "pareto", "confusion"],
     ["reference", "estimate", "thresholding", "store", "edits", "fifos", "report"],
     ["datasets", "integer", "paper", "costs"],
@@ -21,6 +21,9 @@ LAYERS = [
     ["sweep", "shipping", "histories"],
     ["figures", "claims", "accuracy"],
     ["compromise"],
+    ["hardware"],
+    ["hardware_figures"],
+    ["hardware_page"],
     ["page"],
     ["dataflow"],
     ["tools"],
@@ -41,8 +44,11 @@ CONFINED = {
     "pooch": {"datasets"},
     "safetensors": {"checkpoints"},
     "pyosys": {"tools"},
-    "pandas": {"report", "histories", "claims", "accuracy", "compromise", "figures", "page"},
-    "matplotlib": {"figures", "page"},
+    "pandas": {
+        *("report", "histories", "claims", "accuracy", "compromise", "figures", "page"),
+        *("hardware", "hardware_figures", "hardware_page"),
+    },
+    "matplotlib": {"figures", "page", "hardware_figures", "hardware_page"},
     "scipy": {"claims", "compromise", "figures"},
     "filelock": {"store"},
     "pytest": set(),

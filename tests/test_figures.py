@@ -248,7 +248,7 @@ def test_curves_over_epochs_are_means_smoothed_only_before_the_rate_falls(table:
 
 
 def test_colours_of_bit_widths_get_lighter_so_that_they_can_be_told_apart_in_grey() -> None:
-    lightness = [float(np.dot((0.2126, 0.7152, 0.0722), to_rgb(colour))) for colour in figures._COLOURS.values()]
+    lightness = [float(np.dot((0.2126, 0.7152, 0.0722), to_rgb(colour))) for colour in figures.BIT_COLOURS.values()]
     assert min(np.diff(lightness)) > 0.04
     assert max(lightness) < 0.85
 
