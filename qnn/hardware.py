@@ -22,6 +22,7 @@ __all__ = [
     "OTHERS",
     "claims_on",
     "designs",
+    "evidence",
     "front",
     "nodes",
     "not_passed",
@@ -116,7 +117,10 @@ def read_folder(folder: Path) -> list[Row]:
     newest: dict[tuple[str, str | None, Metric], Row] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for row in read_rows(path):
-            newest[row.test, row.cell, row.metrics.get("part")] = row
+            cell = parse_cell(row.cell)
+            # A search has one answer for a trained cell; its row stands under the folding that was found.
+            name = str(cell.trained) if cell and row.hop == "search" else row.cell
+            newest[row.test, name, row.metrics.get("part")] = row
     return list(newest.values())
 
 
@@ -165,6 +169,9 @@ def _shares(metrics: Mapping[str, Any], part: str) -> dict[str, Any]:
         **{f"{name}_share_beside_shell": share for name, share in beside.items()},
         "worst_resource": worst,
         "worst_share": judged[worst] if worst else math.nan,
+        # Of what a search found there is no other verdict.
+        "fits": max(alone.values()) <= 1 if whole else None,
+        "fits_beside_shell": max(beside.values()) <= 1 if whole and budgets.beside_shell else None,
     }
 
 
@@ -174,7 +181,7 @@ def _line(cell: Cell, metrics: Mapping[str, Any], rows: Sequence[Row], part: str
     order = [name for name in Evidence if name in evidence]
     # The shipped network on the whole test set: what the matrix' accuracy is judged by.
     whole = metrics.get("rtl_top1_percent") if metrics.get("images") == BATCH_IMAGES else None
-    top1 = metrics.get("hardware_top1_percent")
+    top1, judged = metrics.get("hardware_top1_percent"), _shares(metrics, part)
     return {
         "cell": str(cell),
         "dataset": cell.dataset,
@@ -187,10 +194,10 @@ def _line(cell: Cell, metrics: Mapping[str, Any], rows: Sequence[Row], part: str
         "products": cell.folding.pe * cell.folding.simd,
         "policy": str(cell.policy),
         **{name: _number(metrics.get(name)) for name in NUMBERS},
-        **{name: metrics.get(name) for name in OTHERS},
+        **judged,
+        **{name: metrics[name] if name in metrics else judged.get(name) for name in OTHERS},
         "weight_bits_total": _number(metrics.get("weight_bits")),
         "top1_percent": _number(whole if top1 is None else top1),
-        **_shares(metrics, part),
         "evidence": ", ".join(map(str, order)),
         "failed": ", ".join(dict.fromkeys(row.hop for row in rows if row.status in (Status.FAILED, Status.ERROR))),
     }
@@ -308,6 +315,20 @@ def nodes(rows: Iterable[Row], part: str = PART) -> pd.DataFrame:
 def claims_on(rows: Iterable[Row], hop: str, part: str = PART) -> list[Row]:
     """The rows of a kind of test that judge a sentence of the study: those with a metric `claim`."""
     return [row for row in _of_part(rows, part) if row.hop == hop and row.metrics.get("claim") is not None]
+
+
+def evidence(rows: Iterable[Row]) -> pd.DataFrame:
+    """A line for each test that is made for many cells: hop, test (its function), evidence, and how many ended how."""
+    counted: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        counted.setdefault((row.hop, row.test.rpartition("::")[2].partition("[")[0]), []).append(row)
+    lines = []
+    for (hop, test), found in counted.items():
+        kinds = {str(row.evidence) for row in found if row.evidence}
+        endings = {str(status): sum(row.status is status for row in found) for status in Status}
+        lines.append({"hop": hop, "test": test, "evidence": ", ".join(k for k in Evidence if k in kinds), **endings})
+    columns = ["hop", "test", "evidence", *map(str, Status)]
+    return pd.DataFrame(lines, columns=columns)
 
 
 def not_passed(rows: Sequence[Row]) -> pd.DataFrame:

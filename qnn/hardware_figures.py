@@ -416,7 +416,7 @@ def _dodged(points: pd.DataFrame, factor: float) -> NDArray[np.float64]:
 def accuracy_against_throughput(designs: pd.DataFrame) -> Figure:
     """Top-1 against images/s of every design; colour: worst resource share; rings: the Pareto front of all three.
 
-    Crosses: designs that do not fit beside the shell. Hollow: resources not known. Designs on one another stand side
+    Crosses: designs that do not fit beside the shell. Plus signs: resources not known. Designs on one another stand side
     by side.
     """
     points = designs.assign(
@@ -448,11 +448,11 @@ def accuracy_against_throughput(designs: pd.DataFrame) -> Figure:
             axes.plot(
                 place,
                 line["top1_percent"],
-                "X" if over else marker,
+                "X" if over else marker if known else "+",
                 markersize=4.5,
                 markerfacecolor=OVER if over else colour,
                 markeredgecolor=OVER if over else "0.25",
-                markeredgewidth=0.4,
+                markeredgewidth=0.4 if known else 0.9,
             )
         for _, group in points.groupby(points["images_per_s"].map(lambda value: f"{value:.2g}")):
             names = dict.fromkeys(group["folding"].map(lambda name: name.replace("PE", "").replace("-SIMD", "x")))
@@ -500,7 +500,7 @@ def _share_key(figure: Figure) -> None:
     key.set_title("worst share", fontsize=5.5, loc="center")
     looks = (
         ("X", OVER, OVER, "does not fit"),
-        ("o", "1", "0.25", "not known"),
+        ("P", "0.25", "0.25", "not known"),
         ("o", "none", ORANGE, "Pareto front"),
     )
     for k, (marker, face, edge, text) in enumerate(looks):

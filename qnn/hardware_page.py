@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from qnn import figures, hardware, hardware_figures, markup, paper, reference
-from qnn.cell import PART, Folding, Policy, Quantization
+from qnn.cell import DATASETS, PART, Folding, Policy, Quantization
 from qnn.confusion import matrix_of
 from qnn.markup import TITLES
-from qnn.results import Metric, Row
+from qnn.results import Metric, Row, Status
 
 __all__ = ["COMMAND", "Section", "section"]
 
@@ -147,12 +147,12 @@ _RULES = {
 }
 
 
-def _rules(rows: Sequence[Row]) -> str:
+def _rules(rows: Sequence[Row], dataset: str) -> str:
     """What was found between cells, and the fit of Table II on Table III."""
     lines = []
     for row in rows:
         name = row.test.rpartition("::")[2].partition("[")[0]
-        if name in _RULES and row.metrics.get("cells"):
+        if name in _RULES and f"-{dataset.replace('-', '_')}-" in str(row.metrics.get("cells")):
             lines.append(
                 [
                     _RULES[name],
@@ -369,6 +369,24 @@ def _searches(rows: Sequence[Row]) -> str:
     return markup.table([*heads, "LUT", "FF", "BRAM36", "DSP", "part"], lines)
 
 
+_HARDWARE_HOPS = (
+    *("equivalence", "throughput", "resources", "fifos", "netlist", "timing", "tradeoff", "growth"),
+    *("simulation_speed", "search"),
+)
+
+
+def _evidence(rows: Sequence[Row]) -> str:
+    """What each verdict rests on: the tests behind it, the kind of evidence, and how they ended."""
+    found = hardware.evidence(row for row in rows if row.hop in _HARDWARE_HOPS)
+    endings = [name for name in map(str, Status) if name in found and found[name].any()]
+    lines = [
+        [line["hop"], line["test"].replace("_", " ").removeprefix("test "), line["evidence"] or DASH]
+        + [str(line[name]) for name in endings]
+        for line in found.to_dict("records")
+    ]
+    return markup.table(["kind", "what is tested", "evidence", *endings], lines)
+
+
 def _not_passed(rows: Sequence[Row]) -> str:
     found = hardware.not_passed(rows)
     if found.empty:
@@ -409,6 +427,29 @@ def _confusions(designs: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
     return found
 
 
+def _growth_caption(nodes: pd.DataFrame) -> str:
+    inputs = nodes[
+        nodes["kind"].eq("activation")
+        & ~nodes["hidden"]
+        & nodes["folding"].eq(hardware_figures.COMPARED)
+        & nodes["policy"].eq("uniform")
+    ]
+    estimate, synthesis = inputs["finn_estimate_bram18"].max(), inputs["bram18"].max()
+    remark = (
+        f" Of FINN's RTL in (b), up to {estimate:,.0f} BRAM18 are estimated for the thresholds of the input, which "
+        f"take {synthesis:,.0f} after synthesis."
+        if not math.isnan(estimate) and not math.isnan(synthesis)
+        else ""
+    )
+    return (
+        f"Cells of equal bit widths at {hardware_figures.COMPARED}, uniform. Thick: FINN's RTL synthesised by Yosys, "
+        "out of context. Thin: FINN's estimates of the RTL and, dashed, of the HLS variant, which multiplies in LUTs "
+        "as the study's did; its LUTs are without the input's quantiser. FINN estimates no flip-flops. BRAM18 in all: "
+        f"a RAMB36 counts as two.{remark} (c) The nodes that hold the hidden activations' thresholds; those of the "
+        "input do not depend on the bit widths. (d) On a logarithmic axis, with the LUTs that the Z-7020 has."
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Picture:
     """A figure of one data set, or why there is none."""
@@ -431,13 +472,7 @@ def _pictures(designs: pd.DataFrame, nodes: pd.DataFrame, dataset: str) -> dict[
     return {
         "hardware-growth": _Picture(
             heading="Growth with the bit widths (counterpart of the paper's Figure 7)",
-            caption=(
-                f"Cells of equal bit widths at {one.COMPARED}, uniform. Thick: FINN's RTL synthesised by Yosys, out of "
-                "context. Thin: FINN's estimates of the RTL and, dashed, of the HLS variant, which multiplies in LUTs "
-                "as the study's did, without the input's quantiser. FINN estimates no flip-flops. BRAM18: halves of "
-                "36 Kb blocks in all. (c) The nodes that hold the hidden activations' thresholds; those of the input "
-                "do not depend on the bit widths. (d) On a logarithmic axis, with the LUTs that the Z-7020 has."
-            ),
+            caption=_growth_caption(nodes),
             lacking=f"Fewer than two designs A2W2 ... A8W8 at {one.COMPARED} are synthesised: {COMMAND}.",
             draw=(lambda: one.growth_with_bits(designs, nodes, reference.part(PART).alone.lut))
             if one.has_growth(designs)
@@ -526,17 +561,19 @@ def _of_dataset(
     yield (
         "<h4>Table II beside the paper's</h4><p>Batch of 10,000 images on the simulated accelerator's own clock, "
         "100 MHz; the paper's figures are its board's. Raw ratios; in a column of its own the one with the overhead a "
-        "frame that was fitted on Table II. The paper folds all layers alike (uniform); balanced designs of the same "
+        "frame that was fitted on Table II. The paper prints DRAM-in to 0.01 MB/s. It "
+        "folds all layers alike (uniform); balanced designs of the same "
         f"first layer stand beside the same figure.</p>{_table_2(designs)}",
         {},
     )
     yield (
         f"<h4>Table III beside the paper's: A3W3, images/s</h4><p>Here; below it the paper's, and the ratio.</p>"
-        f"{_tables_3(designs)}{_rules(rows)}",
+        f"{_tables_3(designs)}{_rules(rows, dataset)}",
         {},
     )
     yield picture("hardware-growth")
-    yield _growth(rows), {}
+    if dataset == DATASETS[0]:  # of which alone growth is judged
+        yield _growth(rows), {}
     yield picture("hardware-budgets")
     yield picture("hardware-estimates")
     yield picture("hardware-thresholds")
@@ -581,5 +618,6 @@ def section(rows: Sequence[Row]) -> Section:
     others = sorted({str(row.metrics["part"]) for row in rows if row.metrics.get("part") not in (None, PART)})
     note = f"<p>Rows on {html.escape(', '.join(others))} are left out of all this.</p>" if others else ""
     parts.append(f"<h3>Fastest balanced folding that fits</h3>{_searches(rows)}")
+    parts.append(f"<h3>What each verdict rests on</h3>{_evidence(rows)}")
     parts.append(f"<h3>What did not pass, and why</h3>{_not_passed(rows)}{note}")
     return Section(html="".join(parts), drawings=drawings)

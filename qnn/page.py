@@ -270,8 +270,18 @@ def _pair(tables: Mapping[str, pd.DataFrame | None], draw: Callable[[pd.DataFram
     return f'<div class="pair">{"".join(parts)}</div>'
 
 
-def _provenance(tables: Mapping[str, pd.DataFrame | None], folder: Path) -> str:
-    """Which trainings, when and with what, which tables, and what drew the page."""
+def _results_digest(results: Path | None) -> str:
+    """The files of rows that were read, with one checksum of all."""
+    files = sorted(results.glob("*.jsonl")) if results else []
+    if not files:
+        return ""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    span = files[0].name if len(files) == 1 else f"{files[0].name} to {files[-1].name}, {len(files)} files"
+    return f"<li>rows of results: {html.escape(span)}, SHA-256 in this order <code>{digest}</code></li>"
+
+
+def _provenance(tables: Mapping[str, pd.DataFrame | None], folder: Path, results: Path | None) -> str:
+    """Which trainings, when and with what, which tables and rows, and what drew the page."""
     columns = ["networks", "epochs", "seed", "input bits", "trained (last of them)", "torch", "Brevitas", "Python"]
     heads = "".join(f"<th>{column}</th>" for column in ("data set", *columns))
     rows, digests = [], []
@@ -288,6 +298,7 @@ def _provenance(tables: Mapping[str, pd.DataFrame | None], folder: Path) -> str:
             f"<li>{path.name}: complete up to {trainings['trained_at'].max()}, SHA-256 "
             f"<code>{hashlib.sha256(path.read_bytes()).hexdigest()}</code></li>"
         )
+    digests.append(_results_digest(results))
     drawn = ", ".join([f"Python {platform.python_version()}", *(f"{n} {version(n)}" for n in ("matplotlib", "pandas"))])
     return (
         f'<h2>Provenance</h2><div class="scroll"><table class="plain"><thead><tr>{heads}</tr></thead>'
@@ -343,6 +354,7 @@ def _page(
     drawings: Mapping[str, figures.Drawing],
     folder: Path,
     of_hardware: str,
+    results: Path | None,
 ) -> str:
     study = histories.STUDY
     notes = "".join(
@@ -369,7 +381,7 @@ def _page(
             f"<h2>Accuracy and input bits</h2>{_pair(tables, _input_bits)}",
             _claims(tables),
             of_hardware,
-            _provenance(tables, folder),
+            _provenance(tables, folder, results),
             "</body></html>\n",
         ]
     )
@@ -398,7 +410,7 @@ def write_report(folder: Path, *, tables: Path = histories.FOLDER, results: Path
     }
     of_hardware = hardware_page.section(hardware.read_folder(results) if results else [])
     drawings.update(of_hardware.drawings)
-    page = _page(read, drawings, tables, of_hardware.html)
+    page = _page(read, drawings, tables, of_hardware.html, results)
     for name, drawing in drawings.items():
         write_atomically(folder / f"{name}.svg", drawing.svg)
         write_atomically(folder / f"{name}.png", drawing.png)

@@ -263,6 +263,12 @@ def test_the_newest_row_of_each_test_and_cell_counts(tmp_path: Path) -> None:
     assert found == {str(cell): 2.0, str(CELLS[1]): 3.0}
 
 
+def test_a_newer_search_replaces_the_older_one_though_it_found_another_folding(tmp_path: Path) -> None:
+    append_row(tmp_path / "1.jsonl", replace(SEARCH, cell="tfc-fashion_mnist-A3W3-PE1-SIMD1-balanced"))
+    append_row(tmp_path / "2.jsonl", SEARCH)
+    assert hardware.read_folder(tmp_path) == [SEARCH]
+
+
 def test_no_folder_is_no_rows_and_a_damaged_line_is_told(tmp_path: Path) -> None:
     assert hardware.read_folder(tmp_path / "nowhere") == []
     (tmp_path / "a.jsonl").write_text("{\n")
@@ -344,6 +350,22 @@ def test_the_front_is_of_accuracy_interval_and_worst_share_among_all_policies(ro
     expected = naive_front(found.to_dict("records"))
     assert hardware.front(found) == expected
     assert 2 < len(expected) < len(found)
+
+
+def test_a_fit_that_no_row_judges_is_judged_by_the_shares(rows: list[Row]) -> None:
+    cell = "tfc-fashion_mnist-A3W3-PE64-SIMD8-balanced"
+    for lut, alone, beside in ((28_897, True, True), (50_000, True, False), (53_201, False, False)):
+        line = named([replace(SEARCH, metrics={**SEARCH.metrics, "lut": lut})], cell)
+        assert (line["fits"], line["fits_beside_shell"]) == (alone, beside)
+    lacking = {name: value for name, value in SEARCH.metrics.items() if name != "dsp"}
+    assert named([replace(SEARCH, metrics=lacking)], cell)["fits"] is None
+
+
+def test_what_verdicts_rest_on_is_counted_by_test_and_ending(rows: list[Row]) -> None:
+    found = hardware.evidence([*rows, replace(rows[2], status=Status.FAILED)]).set_index("test")
+    assert found.loc["test_throughput", "evidence"] == "rtlsim"
+    assert (found.loc["test_throughput", "passed"], found.loc["test_throughput", "failed"]) == (len(CELLS), 1)
+    assert found.loc["test_netlist_equals_rtl", "skipped"] == 1
 
 
 def test_nodes_have_block_ram_in_halves_and_tell_hidden_activations(rows: list[Row]) -> None:
@@ -506,6 +528,7 @@ def test_rows_that_lack_everything_make_a_section(rows: list[Row]) -> None:
     assert not found.drawings
     cells = [text for line in table_lines(found.html, "All cells") for text in line[3:]]
     assert set(cells) == {"–"}
+    assert set(hardware.designs(bare)["worst_share"].isna()) == {True}
 
 
 @pytest.mark.usefixtures("quickly")
@@ -558,7 +581,7 @@ def test_the_table_of_all_cells_has_every_design_with_its_figures(rows: list[Row
     assert over["fits"] == "no (LUT, DSP)"
     searched = next(one for one in lines if one[1] == "PE64-SIMD8")
     assert searched[names.index("images/s")] == "781,250 (computed)"
-    assert searched[names.index("fits")] == "–"
+    assert searched[names.index("fits")] == "yes"
 
 
 @pytest.mark.parametrize(
@@ -641,6 +664,7 @@ def test_the_command_draws_the_rows_of_a_folder(rows: list[Row], tmp_path: Path)
     assert main(["report", "--folder", str(tmp_path / "report"), "--results", str(tmp_path / "results")]) == 0
     text = (tmp_path / "report" / "index.html").read_text()
     assert "Table II beside the paper" in text
+    assert "rows of results: a.jsonl, SHA-256" in text
     linked = set(re.findall(r'href="(fashion-mnist-hardware-[\w.-]+)"', text))
     assert linked
     assert linked <= {path.name for path in (tmp_path / "report").iterdir()}
