@@ -101,12 +101,16 @@ _HLS: dict[str, Any] = {**_ESTIMATED, "linestyle": DASHES}
 def growth_with_bits(designs: pd.DataFrame, nodes: pd.DataFrame, lut_of_part: int) -> Figure:
     """Counterpart of Figure 7 at PE8-SIMD8, uniform, against the bits: logic, block RAM, thresholds, and LUTs again.
 
-    Thick: synthesis. Thin: FINN's estimates of the RTL and, dashed, of the HLS variant without the input's quantiser,
-    whose LUTs are compared in (d) on a logarithmic axis with those of the part.
+    Thick: synthesis. Thin: FINN's estimates of the RTL and, dashed, of the HLS variant. The estimates of block RAM and
+    of the HLS variant's LUTs are without the input's quantiser, for which FINN counts a row of thresholds for each
+    pixel though all rows are the same. (d) has the LUTs on a logarithmic axis, with those of the part.
     """
     figures = _diagonal(designs)
-    hidden = nodes[nodes["hidden"] & nodes["cell"].isin(figures["cell"])].groupby("activation_bits")
-    stored = hidden[["lut", "ff", "bram18", "finn_estimate_lut"]].sum(min_count=1)
+    own = nodes[nodes["cell"].isin(figures["cell"])]
+    others = own[own["hidden"] | own["kind"].ne("activation")].groupby("activation_bits")
+    stored = (
+        own[own["hidden"]].groupby("activation_bits")[["lut", "ff", "bram18", "finn_estimate_lut"]].sum(min_count=1)
+    )
     with mpl.rc_context(dict(STYLE)):
         figure = Figure(figsize=(PAGE_INCHES, 4.3))
         logic, memory, thresholds, variants = figure.subplots(2, 2).flat
@@ -126,9 +130,10 @@ def growth_with_bits(designs: pd.DataFrame, nodes: pd.DataFrame, lut_of_part: in
             },
             memory: {
                 "BRAM18 in all": (figures["bram18"] + 2 * figures["bram36_blocks"], BLUE, _MEASURED),
+                "in activations": (stored["bram18"], BLUE, {**_MEASURED, "linewidth": 0.9, "linestyle": DOTS}),
                 "RAMB36": (figures["bram36_blocks"], GREEN, _MEASURED),
                 "RAMB18": (figures["bram18"], ORANGE, _MEASURED),
-                "FINN: RTL": (figures["finn_estimate_bram18"], BLUE, _ESTIMATED),
+                "FINN: RTL": (others["finn_estimate_bram18"].sum(min_count=1), BLUE, _ESTIMATED),
                 "FINN: HLS": (figures["finn_hls_estimate_bram18"], GREY, _HLS),
             },
             thresholds: {
@@ -153,7 +158,7 @@ def _variants(axes: Axes, figures: pd.DataFrame, lut_of_part: int) -> None:
         "FINN: HLS": (figures["finn_hls_estimate_without_input_lut"], GREY, _HLS),
         "RTL, synthesis": (figures["lut"], BLUE, _MEASURED),
         "FINN: RTL": (figures["finn_estimate_lut"], BLUE, _ESTIMATED),
-        "Z-7020": (pd.Series(float(lut_of_part), index=figures.index), OVER, {"linewidth": 0.7, "linestyle": DOTS}),
+        "Z-7020": (pd.Series(float(lut_of_part), index=BIT_WIDTHS), OVER, {"linewidth": 0.7, "linestyle": DOTS}),
     }
     known = pd.concat([series for series, _, _ in lines.values()])
     axes.set_yscale("log")
@@ -321,7 +326,7 @@ def thresholds_off(designs: pd.DataFrame) -> Figure:
             (panels[0], "thresholds", "all", GREY, "x"),
             (panels[0], "thresholds_off", "off by float32", BLUE, "o"),
             (panels[1], "finn_images_with_other_accumulators", "other accumulators", BLUE, "o"),
-            (panels[1], "finn_images_with_other_top1", "other top-1", OVER, "s"),
+            (panels[1], "finn_images_with_other_top1", "other top-1", OVER, "x"),
         )
         for axes in panels:
             _bits_axis(axes, "activation bits")
@@ -416,8 +421,8 @@ def _dodged(points: pd.DataFrame, factor: float) -> NDArray[np.float64]:
 def accuracy_against_throughput(designs: pd.DataFrame) -> Figure:
     """Top-1 against images/s of every design; colour: worst resource share; rings: the Pareto front of all three.
 
-    Crosses: designs that do not fit beside the shell. Plus signs: resources not known. Designs on one another stand side
-    by side.
+    Crosses: designs that do not fit beside the shell. Plus signs: resources not known. Designs on one another stand
+    side by side.
     """
     points = designs.assign(
         images_per_s=designs["throughput_images_per_s"].fillna(designs["expected_images_per_s"])

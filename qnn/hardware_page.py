@@ -436,17 +436,18 @@ def _growth_caption(nodes: pd.DataFrame) -> str:
     ]
     estimate, synthesis = inputs["finn_estimate_bram18"].max(), inputs["bram18"].max()
     remark = (
-        f" Of FINN's RTL in (b), up to {estimate:,.0f} BRAM18 are estimated for the thresholds of the input, which "
-        f"take {synthesis:,.0f} after synthesis."
+        f" (up to {estimate:,.0f} BRAM18 by FINN's estimate of the RTL, {synthesis:,.0f} after synthesis)"
         if not math.isnan(estimate) and not math.isnan(synthesis)
         else ""
     )
     return (
         f"Cells of equal bit widths at {hardware_figures.COMPARED}, uniform. Thick: FINN's RTL synthesised by Yosys, "
         "out of context. Thin: FINN's estimates of the RTL and, dashed, of the HLS variant, which multiplies in LUTs "
-        "as the study's did; its LUTs are without the input's quantiser. FINN estimates no flip-flops. BRAM18 in all: "
-        f"a RAMB36 counts as two.{remark} (c) The nodes that hold the hidden activations' thresholds; those of the "
-        "input do not depend on the bit widths. (d) On a logarithmic axis, with the LUTs that the Z-7020 has."
+        "as the study's did. Its LUTs, and the estimates of block RAM, are without the quantiser of the input"
+        f"{remark}: FINN counts its row of thresholds once for each pixel. FINN estimates no flip-flops. BRAM18 in "
+        "all: a RAMB36 counts as two; dotted: those of the hidden activations' nodes. (c) Logic of these nodes, which "
+        "hold the thresholds; those of the input do not depend on the bit widths. (d) On a logarithmic axis, with the "
+        "LUTs that the Z-7020 has."
     )
 
 

@@ -446,6 +446,9 @@ def test_growth_shows_synthesis_and_estimates_at_each_bit_width(rows: list[Row],
     assert set(np.asarray(variants.lines[3].get_ydata())) == {53_200}
     in_all = np.asarray(memory.lines[0].get_ydata())
     assert list(in_all) == [7 + 2 * (4 + 2**b // 16) for b in range(2, 9)]
+    assert list(np.asarray(memory.lines[1].get_ydata())) == [2 * (1 + 2 * (2**b // 64)) for b in range(2, 9)]
+    without_input = next(line for line in memory.lines if line.get_linewidth() == 0.6 and line.get_marker() == ".")
+    assert list(np.asarray(without_input.get_ydata())) == [6 * 8.0] * 7
     hidden = np.asarray(stored.lines[0].get_ydata())
     assert list(hidden) == [luts[b - 2] // 10 + luts[b - 2] // 12 for b in range(2, 9)]
 
