@@ -562,9 +562,9 @@ def _of_dataset(
     yield (
         "<h4>Table II beside the paper's</h4><p>Batch of 10,000 images on the simulated accelerator's own clock, "
         "100 MHz; the paper's figures are its board's. Raw ratios; in a column of its own the one with the overhead a "
-        "frame that was fitted on Table II. The paper prints DRAM-in to 0.01 MB/s. It "
-        "folds all layers alike (uniform); balanced designs of the same "
-        f"first layer stand beside the same figure.</p>{_table_2(designs)}",
+        "frame that was fitted on Table II. The paper prints DRAM-in to 0.01 MB/s; where it prints nothing, A4W4 at "
+        "PE16-SIMD16, its design did not fit. It folds all layers alike (uniform); balanced designs of the same first "
+        f"layer stand beside the same figure.</p>{_table_2(designs)}",
         {},
     )
     yield (
