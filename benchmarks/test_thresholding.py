@@ -194,9 +194,10 @@ def test_multithreshold_gives_the_exact_codes_within_float32(
         if np.isnan(streamlined["thresholds"]).any():
             continue
         lost = layer.loses_its_sign
+        signs = np.where(lost, layer.exact.signs, streamlined["signs"])
         thresholds = np.where(lost[:, None], layer.exact.thresholds, streamlined["thresholds"]).astype(np.int64)
         accumulators = next_to_thresholds(layer, thresholds)
-        codes = multithreshold(accumulators * streamlined["signs"], thresholds, int(streamlined["lowest"]))
+        codes = multithreshold(accumulators * signs, thresholds, int(streamlined["lowest"]))
         comparison = compare_codes(layer.exact, accumulators * layer.exact.signs, codes)
         comparison.require_explained(f"layer {k} of {layer.bits} bits")
         for verdict, count in comparison.counts.items():
