@@ -368,8 +368,8 @@ def _page(
             # Nothing is to be fetched from anywhere: said to the browser too.
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>Accuracy of {CELLS} bit-width cells</title><style>{STYLE}</style></head><body>",
-            f"<h1>Accuracy of {CELLS} bit-width cells</h1>",
+            f"<title>{CELLS} quantised networks: accuracy and hardware</title><style>{STYLE}</style></head><body>",
+            f"<h1>{CELLS} quantised networks: accuracy and hardware</h1>",
             "<p>A multilayer perceptron (1024, 64, 64, 64, 10) with activations and weights of "
             f"{BIT_WIDTHS[0]} to {BIT_WIDTHS[-1]} bits each and inputs of {INPUT_BITS} bits, trained as in "
             "Table I of “Benchmarking Quantized Neural Networks on FPGAs with FINN” (Ducasse, Cotret, Lagadec, "
