@@ -1,5 +1,6 @@
 """Versions of the packages that results depend on, without importing them."""
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["DISTRIBUTIONS", "tool_versions"]
@@ -14,12 +15,15 @@ DISTRIBUTIONS = {
 }
 
 
+@cache
+def _version(distribution: str) -> str:
+    """Read once in a process: every artifact's key asks for it."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
 def tool_versions() -> dict[str, str]:
     """{tool: version, or "not installed as a package"}."""
-    found = {}
-    for name, distribution in DISTRIBUTIONS.items():
-        try:
-            found[name] = version(distribution)
-        except PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+    return {name: _version(distribution) for name, distribution in DISTRIBUTIONS.items()}
