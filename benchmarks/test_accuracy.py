@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fixtures.recording import Record
-from qnn import equivalence, integer, reference
+from qnn import equivalence, integer, paper, reference
 from qnn.cell import Cell
 from qnn.datasets import Images
 from qnn.equivalence import CodesComparison
@@ -26,7 +26,7 @@ def test_brevitas_network_reaches_its_floor(
 ) -> None:
     top1_percent = _top1_percent(brevitas_run.logits, images)
     floor_percent = reference.accuracy_floor_percent(trained_cell)
-    paper_percent = reference.paper_accuracy_percent(trained_cell)
+    paper_percent = paper.accuracy_percent(trained_cell)
     record(
         Evidence.PYTHON,
         brevitas_top1_percent=top1_percent,

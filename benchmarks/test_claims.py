@@ -6,10 +6,9 @@ that is not what is measured now fails, and so does a claim whose trainings are 
 
 import pytest
 
+from fixtures.measured import BORNE_OUT, expected, require_as_measured
 from fixtures.recording import Record
 from qnn.results import Evidence
-
-BORNE_OUT = ""
 
 MEASURED = {
     ("fashion-mnist", "accuracy_reached"): BORNE_OUT,
@@ -41,11 +40,6 @@ MEASURED = {
 """BORNE_OUT, or what was measured otherwise, as the failing test prints it."""
 
 
-def expected(measured: str) -> list[pytest.MarkDecorator]:
-    """The marks of a claim of which `measured` is known."""
-    return [] if measured == BORNE_OUT else [pytest.mark.xfail(raises=AssertionError, strict=True, reason=measured)]
-
-
 @pytest.mark.parametrize(
     ("dataset", "name"),
     [pytest.param(*key, id="-".join(reversed(key)), marks=expected(measured)) for key, measured in MEASURED.items()],
@@ -69,7 +63,5 @@ def test_the_studys_claim_is_borne_out(dataset: str, name: str, record: Record) 
         trainings=claim.n,
         remarks="; ".join(claim.remarks),
     )
-    measured = MEASURED[dataset, name]
-    if measured not in (BORNE_OUT, str(claim)):
-        pytest.fail(f"MEASURED says of {name} on {dataset} {measured!r}, but measured is {str(claim)!r}")
+    require_as_measured(f"{name} on {dataset}", MEASURED[dataset, name], str(claim))
     assert claim.verdict is claims.Verdict.BORNE_OUT, str(claim)

@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
+from fixtures.measured import BORNE_OUT, expected, require_as_measured
 from fixtures.recording import Record
 from qnn.cell import DATASETS, Cell, Folding, Policy, Quantization
 from qnn.growth import BITS, Growth, jumps_above, linear_then_faster
 from qnn.pipeline import Pipeline
 from qnn.resources import total
 from qnn.results import Evidence
-
-BORNE_OUT = ""
 
 MEASURED: dict[str, str] = {
     "lut": (
@@ -107,11 +106,6 @@ def diagonal(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
     return {"diagonal": tuple(wanted)} if set(wanted) <= set(cells) else {}
 
 
-def expected(measured: str) -> list[pytest.MarkDecorator]:
-    """The marks of a claim of which `measured` is known."""
-    return [] if measured == BORNE_OUT else [pytest.mark.xfail(raises=AssertionError, strict=True, reason=measured)]
-
-
 @pytest.mark.synthesis
 @pytest.mark.cells(grouped=diagonal)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=expected(text)) for name, text in MEASURED.items()])
@@ -129,6 +123,5 @@ def test_growth_with_the_bit_width_is_what_the_study_says(
         borne_out=growth.holds,
         **{f"at_{bits}_bits": value for bits, value in figures.items()},
     )
-    if MEASURED[name] not in (BORNE_OUT, growth.measured):
-        pytest.fail(f"MEASURED says of {name} {MEASURED[name]!r}, but measured is {growth.measured!r}")
+    require_as_measured(name, MEASURED[name], growth.measured)
     assert growth.holds, growth.measured

@@ -15,7 +15,7 @@ from qnn.cell import Cell
 from qnn.errors import ToolTimeout
 from qnn.pipeline import NodeSynthesis, Pipeline
 from qnn.reference import Misfit
-from qnn.resources import FAMILIES, Budget, Resources, margins, overflows, shares, total
+from qnn.resources import FAMILIES, Part, Resources, margins, overflows, shares, total
 from qnn.results import Evidence, Metric
 from qnn.tools.finn import DataflowModel, LayerGeometry
 
@@ -77,23 +77,29 @@ def _layer(node: NodeSynthesis, geometry: LayerGeometry, hls: LayerGeometry | No
     }
 
 
-def _verdicts(resources: Resources, alone: Budget, beside_shell: Budget | None) -> dict[str, Metric]:
-    """Shares of the whole part; what is left, and of which resource least, beside the shell where one is known."""
-    used = shares(resources, alone)
-    budget = beside_shell or alone
-    left_percent = {name: 100 * (1 - share) for name, share in shares(resources, budget).items()}
-    tightest = min(left_percent, key=left_percent.__getitem__)
+def _fits(resources: Resources, part: Part) -> dict[str, Metric]:
+    beside_shell = part.beside_shell
     return {
-        **{f"{name}_percent": 100 * share for name, share in used.items()},
-        **{f"{name}_left": left for name, left in margins(resources, budget).items()},
-        "tightest_resource": tightest,
-        "tightest_left_percent": left_percent[tightest],
-        "fits": not overflows(resources, alone),
+        "fits": not overflows(resources, part.alone),
         "fits_beside_shell": None if beside_shell is None else not overflows(resources, beside_shell),
     }
 
 
-def _hls_verdicts(dataflow: DataflowModel, alone: Budget, beside_shell: Budget | None) -> dict[str, Metric]:
+def _verdicts(resources: Resources, part: Part) -> dict[str, Metric]:
+    """Shares of the whole part; what is left, and of which resource least, beside the shell where one is known."""
+    used = shares(resources, part.alone)
+    left_percent = {name: 100 * (1 - share) for name, share in shares(resources, part.budget).items()}
+    tightest = min(left_percent, key=left_percent.__getitem__)
+    return {
+        **{f"{name}_percent": 100 * share for name, share in used.items()},
+        **{f"{name}_left": left for name, left in margins(resources, part.budget).items()},
+        "tightest_resource": tightest,
+        "tightest_left_percent": left_percent[tightest],
+        **_fits(resources, part),
+    }
+
+
+def _hls_verdicts(dataflow: DataflowModel, part: Part) -> dict[str, Metric]:
     """What FINN estimates of the HLS variant, and whether that would fit as far as it goes: it has no flip-flops.
 
     The verdict leaves the quantiser of the input out. FINN counts 36,720 LUTs for its thresholds at every PE, a row
@@ -105,8 +111,7 @@ def _hls_verdicts(dataflow: DataflowModel, alone: Budget, beside_shell: Budget |
     return {
         **_estimates(dataflow.hls_layers, "finn_hls_estimate"),
         "finn_hls_estimate_without_input_lut": sums["lut"],
-        "finn_hls_estimate_fits": not overflows(estimated, alone),
-        "finn_hls_estimate_fits_beside_shell": None if beside_shell is None else not overflows(estimated, beside_shell),
+        **{f"finn_hls_estimate_{name}": verdict for name, verdict in _fits(estimated, part).items()},
     }
 
 
@@ -147,10 +152,10 @@ def test_accelerator_fits_the_part(
         bram36_blocks=resources.bram36,
         bram36=resources.bram36_equivalent,
         dsp=resources.dsp,
-        **_verdicts(resources, part.alone, part.beside_shell),
+        **_verdicts(resources, part),
         **estimates,
         **_estimate_error(resources, estimates),
-        **_hls_verdicts(dataflow, part.alone, part.beside_shell),
+        **_hls_verdicts(dataflow, part),
         host_synthesise_s=sum(node.host_s for node in synthesis),
         layers=[
             _layer(node, layer, twins.get(node.name)) for node, layer in zip(synthesis, dataflow.layers, strict=True)

@@ -14,7 +14,7 @@ import pytest
 
 from fixtures.clock import DeviceClock
 from fixtures.recording import Record
-from qnn import estimate, paper, reference
+from qnn import estimate, paper
 from qnn.cell import Cell, Folding
 from qnn.pipeline import BATCH_IMAGES, DeviceRun, Pipeline
 from qnn.results import Evidence, Metric
@@ -55,7 +55,7 @@ def test_throughput(
     images_per_s = BATCH_IMAGES / float(frame_times_s.sum())
     megabytes_per_s = estimate.megabytes_per_s(images_per_s, bytes_per_image=device_run.image_bytes)
     bound = estimate.board_bound(device_run.interval_cycles)
-    board = reference.paper_throughput_images_per_s(cell)
+    board = paper.throughput_images_per_s(cell)
     board_megabytes_per_s = paper.dram_in_megabytes_per_s(cell)
     overhead_cycles = paper.fitted_overhead_cycles()
     fitted = estimate.throughput_images_per_s(device_run.interval_cycles + overhead_cycles, pipeline.clock_period_ns)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fixtures.measured import BORNE_OUT, expected, require_as_measured
 from fixtures.recording import Record
 from qnn import confusion, costs, estimate, integer, paper, reference
 from qnn.cell import PART, Cell, Folding, Quantization
@@ -24,8 +25,6 @@ from qnn.tools.finn import HardwareModel
 CLASSES = 10
 COMPARED = Folding(pe=8, simd=8)
 """The folding in which the study deploys all representations (Figure 7)."""
-
-BORNE_OUT = ""
 
 MEASURED: dict[tuple[str, str], str] = {
     ("fashion-mnist", "uniform"): (
@@ -54,9 +53,7 @@ class Worst(NamedTuple):
 
 
 def _worst_share(synthesis: Sequence[NodeSynthesis], pipeline: Pipeline) -> Worst:
-    """Of what the shell leaves of the part; of the whole part where no figure of a shell is known."""
-    part = reference.part(pipeline.part)
-    found = shares(total(node.resources for node in synthesis), part.beside_shell or part.alone)
+    found = shares(total(node.resources for node in synthesis), reference.part(pipeline.part).budget)
     name = max(found, key=found.__getitem__)
     return Worst(name, found[name])
 
@@ -137,7 +134,7 @@ def test_efficiency(
 
 def whole_matrix(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
     """Cells of one data set and policy, where they are all designs of the study."""
-    study, found = set(reference.study_designs()), defaultdict(list)
+    study, found = set(paper.study_designs()), defaultdict(list)
     for cell in cells:
         found[f"{cell.dataset}-{cell.policy}"].append(cell)
     return {
@@ -201,8 +198,7 @@ def test_the_studys_choice_is_the_best_compromise(
     if pipeline.part != PART:
         pytest.skip(f"the study concludes for {PART}; what {pipeline.part} gives is in the row")
     measured = MEASURED.get((dataset, policy), BORNE_OUT)
-    if measured != BORNE_OUT:
-        request.applymarker(pytest.mark.xfail(raises=AssertionError, strict=True, reason=measured))
-    if measured not in (BORNE_OUT, str(found)):
-        pytest.fail(f"MEASURED says on {dataset}, {policy}, {measured!r}, but measured is {str(found)!r}")
+    for mark in expected(measured):
+        request.applymarker(mark)
+    require_as_measured(f"{dataset}, {policy}", measured, str(found))
     assert found.verdict is claims.Verdict.BORNE_OUT, str(found)

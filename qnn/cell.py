@@ -27,6 +27,7 @@ __all__ = [
     "balanced_folding",
     "dataset_name",
     "fold_layers",
+    "legal_foldings",
     "uniform_folding",
 ]
 
@@ -148,11 +149,13 @@ def _divisors(value: int) -> list[int]:
     return [d for d in range(1, value + 1) if value % d == 0]
 
 
-def _clamp(asked: Folding, inputs: int, outputs: int) -> LayerFolding:
-    """FINN asserts outputs % PE == 0 and inputs % SIMD == 0 (``matrixvectoractivation.py``).
+def legal_foldings(inputs: int, outputs: int) -> list[Folding]:
+    """Of one layer: FINN asserts outputs % PE == 0 and inputs % SIMD == 0 (``matrixvectoractivation.py``)."""
+    return [Folding(pe=pe, simd=simd) for pe in _divisors(outputs) for simd in _divisors(inputs)]
 
-    Each number becomes the largest divisor that is not above the one asked for.
-    """
+
+def _clamp(asked: Folding, inputs: int, outputs: int) -> LayerFolding:
+    """What is legal: each number becomes the largest divisor that is not above the one asked for."""
     pe, simd = (max(d for d in _divisors(n) if d <= limit) for n, limit in ((outputs, asked.pe), (inputs, asked.simd)))
     return LayerFolding(inputs=inputs, outputs=outputs, asked=asked, applied=Folding(pe=pe, simd=simd))
 
@@ -171,8 +174,10 @@ def balanced_folding(asked: Folding, layers: Sequence[tuple[int, int]]) -> list[
     first = _clamp(asked, *layers[0])
     found = [first]
     for inputs, outputs in layers[1:]:
-        legal = [Folding(pe=pe, simd=simd) for pe in _divisors(outputs) for simd in _divisors(inputs)]
-        candidates = [LayerFolding(inputs=inputs, outputs=outputs, asked=folding, applied=folding) for folding in legal]
+        candidates = [
+            LayerFolding(inputs=inputs, outputs=outputs, asked=folding, applied=folding)
+            for folding in legal_foldings(inputs, outputs)
+        ]
         # One of the fully parallel layer's single cycle is always among them.
         keeping_up = [layer for layer in candidates if layer.cycles <= first.cycles]
         found.append(min(keeping_up, key=lambda layer: (layer.applied.pe * layer.applied.simd, -layer.applied.pe)))

@@ -1,4 +1,4 @@
-"""The study's own throughput figures, entry by entry, with what they are to be compared with.
+"""The study's own figures and designs: throughput entry by entry, with what it is to be compared with.
 
 Read from ``fixtures/reference/paper.toml``; the source is named there.
 """
@@ -15,6 +15,7 @@ from qnn.reference import FOLDER
 
 __all__ = [
     "BoardThroughput",
+    "accuracy_percent",
     "best_compromise",
     "bit_width_spread",
     "board_throughputs",
@@ -23,6 +24,8 @@ __all__ = [
     "fitted_overhead_cycles",
     "mirror_spread",
     "network_layers",
+    "study_designs",
+    "throughput_images_per_s",
 ]
 
 
@@ -94,6 +97,40 @@ def board_throughputs() -> tuple[BoardThroughput, ...]:
     return tuple(found)
 
 
+def _entry(cell: Cell) -> BoardThroughput | None:
+    """The cell's entry, that of Table II where both tables have one; the study folds all layers alike.
+
+    It measured one data set; throughput does not depend on what is in the images.
+    """
+    if cell.policy is not Policy.UNIFORM:
+        return None
+    own = (cell.quantization, cell.folding)
+    return next((entry for entry in board_throughputs() if (entry.quantization, entry.folding) == own), None)
+
+
+def throughput_images_per_s(cell: Cell) -> float | None:
+    """What the board reached for the cell (Tables II and III), or None where the study has no such cell."""
+    entry = _entry(cell)
+    return None if entry is None else entry.images_per_s
+
+
+def study_designs() -> list[tuple[Quantization, Folding]]:
+    """Bit widths and foldings of Tables II and III and of Figure 7, those among them that did not fit too."""
+    figure7 = [(name, 8, 8) for name in _paper()["deployed"]["diagonal"]]
+    foldings = (2, 8, 16)
+    table2 = [(name, n, n) for name in _paper()["table2"] for n in foldings]
+    table3 = [("A3W3", pe, simd) for pe in foldings for simd in foldings]
+    names = dict.fromkeys([*table2, *table3, *figure7])
+    return [(Quantization.parse(name), Folding(pe=pe, simd=simd)) for name, pe, simd in sorted(names)]
+
+
+def accuracy_percent(cell: Cell) -> float | None:
+    """What the study's best networks reached, in per cent of the test set; None for MNIST, of which it says nothing."""
+    if cell.dataset != "fashion-mnist":
+        return None
+    return 100 * float(_paper()["claims"]["accuracy_reached"])
+
+
 def fitted_overhead_cycles() -> float:
     """Cycles a frame that the board took beyond the ideal interval: fitted on Table II alone, cause unknown.
 
@@ -107,14 +144,8 @@ def fitted_overhead_cycles() -> float:
 
 def dram_in_megabytes_per_s(cell: Cell) -> float | None:
     """What the board took in for the cell (Table II), or None where the table has no such cell."""
-    if cell.policy is not Policy.UNIFORM:
-        return None
-    found = [
-        entry.dram_in_megabytes_per_s
-        for entry in board_throughputs()
-        if entry.table == 2 and (entry.quantization, entry.folding) == (cell.quantization, cell.folding)
-    ]
-    return found[0] if found else None
+    entry = _entry(cell)
+    return None if entry is None else entry.dram_in_megabytes_per_s
 
 
 def bit_width_spread() -> float:

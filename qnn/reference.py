@@ -1,4 +1,4 @@
-"""Published and expected numbers: the paper's tables and the accuracy floors, read from ``fixtures/reference``."""
+"""Expected numbers: accuracy floors, parts and what does not fit them, read from ``fixtures/reference``."""
 
 import tomllib
 from collections.abc import Iterable
@@ -17,13 +17,10 @@ __all__ = [
     "Misfit",
     "accuracy_floor_percent",
     "expected_misfit",
-    "paper_accuracy_percent",
-    "paper_throughput_images_per_s",
     "parse_misfits",
     "part",
     "shipped_cells",
     "shipped_checkpoint",
-    "study_designs",
 ]
 
 _FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -37,43 +34,6 @@ def _table(name: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / name).read_text())
 
 
-def _paper_throughputs() -> dict[tuple[str, int, int], float]:
-    """{(bit widths, PE, SIMD): images/s} of Tables II and III."""
-    paper = _table("paper.toml")["paper"]
-    found = {
-        (name, pe, simd): float(images_per_s)
-        for name, rows in paper["table2"].items()
-        for pe, simd, images_per_s, _megabytes in rows
-    }
-    for pe, columns in paper["table3"].items():
-        for simd, images_per_s in columns.items():
-            key = ("A3W3", int(pe.removeprefix("PE")), int(simd.removeprefix("SIMD")))
-            found.setdefault(key, float(images_per_s))  # where both tables have it, they differ by an image
-    return found
-
-
-def paper_throughput_images_per_s(cell: Cell) -> float | None:
-    """What the paper's board reached for the cell (Tables II and III), or None where the paper has no such cell.
-
-    The paper measured one data set, with the same folding in all layers; throughput does not depend on what is in the
-    images.
-    """
-    if cell.folding is None or cell.policy is not Policy.UNIFORM:
-        return None
-    return _paper_throughputs().get((str(cell.quantization), cell.folding.pe, cell.folding.simd))
-
-
-def study_designs() -> list[tuple[Quantization, Folding]]:
-    """Bit widths and foldings of Tables II and III and of Figure 7, those among them that did not fit too."""
-    paper = _table("paper.toml")["paper"]
-    figure7 = [(name, 8, 8) for name in paper["deployed"]["diagonal"]]
-    foldings = (2, 8, 16)
-    table2 = [(name, n, n) for name in paper["table2"] for n in foldings]
-    table3 = [("A3W3", pe, simd) for pe in foldings for simd in foldings]
-    names = dict.fromkeys([*table2, *table3, *figure7])
-    return [(Quantization.parse(name), Folding(pe=pe, simd=simd)) for name, pe, simd in sorted(names)]
-
-
 def accuracy_floor_percent(cell: Cell) -> float:
     """Lowest top-1 accuracy that the cell's shipped checkpoint may have, in per cent of the test set."""
     floors = _table("floors.toml")[cell.dataset]
@@ -81,13 +41,6 @@ def accuracy_floor_percent(cell: Cell) -> float:
         return float(floors[str(cell.quantization)])
     except KeyError:
         raise CellError(f"no accuracy floor for {cell.trained}: add it to {FOLDER / 'floors.toml'}") from None
-
-
-def paper_accuracy_percent(cell: Cell) -> float | None:
-    """What the paper's best networks reached, in per cent of the test set; None for MNIST, of which it says nothing."""
-    if cell.dataset != "fashion-mnist":
-        return None
-    return 100 * float(_table("paper.toml")["paper"]["claims"]["accuracy_reached"])
 
 
 def shipped_checkpoint(cell: Cell, folder: Path = CHECKPOINTS) -> Path:

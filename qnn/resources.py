@@ -172,6 +172,11 @@ class Part:
     beside_shell: Budget | None
     """What the shell around the accelerator leaves; None where no published figure of one is known."""
 
+    @property
+    def budget(self) -> Budget:
+        """What an accelerator has to fit: what the shell leaves, or all of it where no shell is known."""
+        return self.beside_shell or self.alone
+
 
 def _numbers(table: Mapping[str, object], where: str, *, least: int) -> Mapping[str, int]:
     if table.keys() != set(BUDGETED):

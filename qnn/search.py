@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from qnn import estimate, reference
-from qnn.cell import Cell, Folding, LayerFolding, Policy, balanced_folding
+from qnn.cell import Cell, Folding, LayerFolding, Policy, balanced_folding, legal_foldings
 from qnn.errors import EquivalenceError, ToolTimeout
 from qnn.pipeline import Pipeline
 from qnn.resources import FAMILIES, Budget, Resources, overflows
@@ -85,31 +85,23 @@ class Search:
         return sum(trial.outcome is outcome for trial in self.trials)
 
 
-def _divisors(value: int) -> list[int]:
-    return [divisor for divisor in range(1, value + 1) if value % divisor == 0]
-
-
 def candidates(cell: Cell, dataflow: DataflowModel, multiplier_bits: int) -> list[Candidate]:
     """Every legal balanced folding of the first layer, fastest first, then fewest DSP slices, then largest PE.
 
-    `dataflow` is that of any folding of the cell. A first layer's folding is legal where PE divides its outputs and
-    SIMD its inputs (FINN, ``matrixvectoractivation.py``).
+    `dataflow` is that of any folding of the cell.
     """
     shapes = [(folding.inputs, folding.outputs) for folding in dataflow.foldings]
-    inputs, outputs = shapes[0]
     found = []
-    for pe in _divisors(outputs):
-        for simd in _divisors(inputs):
-            asked = Folding(pe=pe, simd=simd)
-            foldings = balanced_folding(asked, shapes)
-            found.append(
-                Candidate(
-                    cell=replace(cell, folding=asked, policy=Policy.BALANCED),
-                    foldings=tuple(foldings),
-                    interval_cycles=estimate.initiation_interval_cycles(foldings),
-                    dsp=dataflow.dsp_slices(foldings, multiplier_bits),
-                )
+    for asked in legal_foldings(*shapes[0]):
+        foldings = balanced_folding(asked, shapes)
+        found.append(
+            Candidate(
+                cell=replace(cell, folding=asked, policy=Policy.BALANCED),
+                foldings=tuple(foldings),
+                interval_cycles=estimate.initiation_interval_cycles(foldings),
+                dsp=dataflow.dsp_slices(foldings, multiplier_bits),
             )
+        )
     return sorted(found, key=lambda one: (one.interval_cycles, one.dsp, -one.foldings[0].applied.pe))
 
 
@@ -151,10 +143,9 @@ def fastest(
     dataflow = pipeline.dataflow(replace(cell, folding=COMPILED, policy=Policy.BALANCED))
     trials: list[Trial] = []
     for candidate in candidates(cell, dataflow, bits):
-        budget = part.beside_shell or part.alone
-        if candidate.dsp <= budget.dsp:
+        if candidate.dsp <= part.budget.dsp:
             on_start(candidate)
-        trials.append(_try(pipeline, candidate, budget))
+        trials.append(_try(pipeline, candidate, part.budget))
         on_trial(trials[-1])
         if trials[-1].outcome is Outcome.FITS:
             break

@@ -8,12 +8,12 @@ import pytest
 
 from benchmarks import test_throughput as benchmark
 from benchmarks import test_tradeoff as tradeoff
-from qnn import paper, reference
+from qnn import paper
 from qnn.cell import Cell, Folding, Policy, Quantization
 from qnn.pipeline import DeviceRun, Pipeline
 from qnn.store import Store
 
-STUDY = [Cell(quantization=quantization, folding=folding) for quantization, folding in reference.study_designs()]
+STUDY = [Cell(quantization=quantization, folding=folding) for quantization, folding in paper.study_designs()]
 
 
 def cells(*names: str) -> list[Cell]:

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from benchmarks import test_tradeoff as benchmark
-from qnn import histories, reference
+from qnn import histories, paper
 from qnn.cell import PART, Cell, Policy, Quantization
 from qnn.datasets import Images
 from qnn.resources import Resources
 
-CELLS = tuple(Cell(quantization=quantization, folding=folding) for quantization, folding in reference.study_designs())
+CELLS = tuple(Cell(quantization=quantization, folding=folding) for quantization, folding in paper.study_designs())
 INTERVALS = {str(cell): 65_536 // (cell.folding.pe * cell.folding.simd) for cell in CELLS if cell.folding}
 IMAGES = Images(pixels=np.zeros((4, 1), dtype=np.uint8), labels=np.array([0, 1, 2, 3], dtype=np.uint8))
 KEY = ("fashion-mnist", str(Policy.UNIFORM))

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import test_claims as benchmark
+from fixtures.measured import BORNE_OUT, expected
 from qnn import claims
 from qnn.cell import BIT_WIDTHS
 from qnn.claims import CLAIMS, IMPORTANT_POINTS, SEEDS, Claim, Verdict
@@ -355,10 +356,10 @@ def _run_benchmark(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, measured: 
 
 
 def test_the_benchmark_passes_where_the_claim_is_borne_out_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    _run_benchmark(monkeypatch, Verdict.BORNE_OUT, benchmark.BORNE_OUT)
+    _run_benchmark(monkeypatch, Verdict.BORNE_OUT, BORNE_OUT)
     for verdict in (Verdict.REFUTED, Verdict.UNDECIDED):
         with pytest.raises(AssertionError, match=f"^beyond_3_bits on fashion-mnist is {verdict}: "):
-            _run_benchmark(monkeypatch, verdict, benchmark.BORNE_OUT)
+            _run_benchmark(monkeypatch, verdict, BORNE_OUT)
 
 
 def test_a_reason_that_is_not_what_is_measured_fails_past_the_xfail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +370,7 @@ def test_a_reason_that_is_not_what_is_measured_fails_past_the_xfail(monkeypatch:
 
 
 def test_what_is_not_borne_out_is_a_strict_xfail_with_the_measurement() -> None:
-    (mark,) = benchmark.expected("undecided: what was measured")
+    (mark,) = expected("undecided: what was measured")
     assert mark.name == "xfail"
     assert mark.kwargs == {"raises": AssertionError, "strict": True, "reason": "undecided: what was measured"}
-    assert benchmark.expected(benchmark.BORNE_OUT) == []
+    assert expected(BORNE_OUT) == []

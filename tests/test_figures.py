@@ -6,9 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,11 +15,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from layout import require_apart
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.transforms import Bbox
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from qnn import claims, figures, histories, page
@@ -194,33 +191,7 @@ def shipped() -> Iterator[str]:
 @pytest.mark.parametrize("kind", page.KINDS)
 def test_no_text_meets_another_or_leaves_the_figure(source: str, kind: str, table: pd.DataFrame) -> None:
     figure = page.KINDS[kind].draw(table if source == "made up" else histories.read(source))
-    texts = boxes_of_texts(figure)
-    assert len(texts) > 10
-    for name, box in texts:
-        assert box.x0 >= 0, name
-        assert box.y0 >= 0, name
-        assert box.x1 <= figure.bbox.x1, name
-        assert box.y1 <= figure.bbox.y1, name
-    for (first, one), (second, other) in combinations(texts, 2):
-        assert not one.shrunk(0.98, 0.9).overlaps(other.shrunk(0.98, 0.9)), (first, second)
-
-
-def boxes_of_texts(figure: Figure) -> list[tuple[str, Bbox]]:
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    found = []
-    for axes in figure.axes:
-        either: Any = axes  # titles on the left and the ticks that are drawn have no public name
-        ticks = [tick.label1 for axis in (either.xaxis, either.yaxis) for tick in axis._update_ticks()]
-        texts = [*axes.texts, *ticks, axes.xaxis.label, axes.yaxis.label, axes.title, either._left_title]
-        legend = axes.get_legend()
-        texts += legend.get_texts() if legend else []
-        found += [
-            (text.get_text(), text.get_window_extent(canvas.get_renderer()))
-            for text in texts
-            if text.get_text() and text.get_visible()
-        ]
-    return found
+    require_apart(figure, height=0.9)
 
 
 def heights(line: Line2D) -> list[float]:

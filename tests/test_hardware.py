@@ -5,17 +5,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from layout import require_apart
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
-from qnn import figures, hardware, hardware_figures, hardware_page, reference
+from qnn import figures, hardware, hardware_figures, hardware_page, paper
 from qnn.cell import PART, Cell, Policy
 from qnn.cli import main
 from qnn.errors import QnnError
@@ -25,7 +23,7 @@ from qnn.results import Evidence, Metric, Row, Status, append_row
 CELLS = [
     Cell(quantization=quantization, folding=folding, policy=policy)
     for policy in Policy
-    for quantization, folding in reference.study_designs()
+    for quantization, folding in paper.study_designs()
 ]
 """The study's designs under both policies."""
 HOPS = {
@@ -401,39 +399,12 @@ def drawn(rows: list[Row]) -> dict[str, Figure]:
 KINDS = ("growth", "budgets", "estimates", "thresholds", "compromise", "confusion", "simulation")
 
 
-def boxes_of_texts(figure: Figure) -> list[tuple[str, Bbox]]:
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    found = []
-    for axes in figure.axes:
-        either: Any = axes
-        axis_drawn = [axis for axis in (either.xaxis, either.yaxis) if axes.axison]
-        ticks = [tick.label1 for axis in axis_drawn for tick in axis._update_ticks()]
-        texts = [*axes.texts, *ticks, axes.xaxis.label, axes.yaxis.label, axes.title, either._left_title]
-        legend = axes.get_legend()
-        texts += legend.get_texts() if legend else []
-        found += [
-            (text.get_text(), text.get_window_extent(canvas.get_renderer()))
-            for text in texts
-            if text.get_text() and text.get_visible()
-        ]
-    return found
-
-
 @pytest.mark.parametrize("policies", [list(Policy), [Policy.UNIFORM]], ids=["both", "uniform"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text_meets_another_or_leaves_the_figure(kind: str, policies: list[Policy]) -> None:
     rows = [one for cell in CELLS if cell.policy in policies for one in [*made_up(cell), speed(cell)]]
     figure = pictures(rows)[f"hardware-{kind}"]
-    texts = boxes_of_texts(figure)
-    assert len(texts) > 10
-    for name, box in texts:
-        assert box.x0 >= 0, name
-        assert box.y0 >= 0, name
-        assert box.x1 <= figure.bbox.x1, name
-        assert box.y1 <= figure.bbox.y1, name
-    for (first, one), (second, other) in combinations(texts, 2):
-        assert not one.shrunk(0.98, 0.85).overlaps(other.shrunk(0.98, 0.85)), (first, second)
+    require_apart(figure, height=0.85)
 
 
 def test_growth_shows_synthesis_and_estimates_at_each_bit_width(rows: list[Row], drawn: Mapping[str, Figure]) -> None:

@@ -5,10 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from qnn import paper, reference
-from qnn.cell import Cell, Folding, Policy
+from qnn import paper
+from qnn.cell import Cell, Folding, Policy, Quantization
 from qnn.estimate import board_bound, megabytes_per_s, spread, throughput_images_per_s
 from qnn.paper import BoardThroughput
+
+
+def _cell(quantization: str, folding: str | None = None) -> Cell:
+    return Cell(
+        quantization=Quantization.parse(quantization), folding=Folding.parse(folding) if folding is not None else None
+    )
+
 
 TABLE_2, TABLE_3 = ([entry for entry in paper.board_throughputs() if entry.table == table] for table in (2, 3))
 
@@ -23,7 +30,7 @@ def test_every_readable_entry_is_there() -> None:
 def test_an_entry_is_the_figure_of_its_cell(entry: BoardThroughput) -> None:
     cell = Cell(quantization=entry.quantization, folding=entry.folding)
     # Table III prints 6,098 where Table II has 6,099.
-    assert reference.paper_throughput_images_per_s(cell) == pytest.approx(entry.images_per_s, abs=1)
+    assert paper.throughput_images_per_s(cell) == pytest.approx(entry.images_per_s, abs=1)
 
 
 @pytest.mark.parametrize("entry", TABLE_2, ids=lambda entry: f"{entry.quantization}-{entry.folding}")
@@ -68,3 +75,27 @@ def test_table_2_alone_has_the_bandwidth_and_only_of_the_studys_folding() -> Non
     assert paper.dram_in_megabytes_per_s(cell) == 98.85
     assert paper.dram_in_megabytes_per_s(replace(cell, policy=Policy.BALANCED)) is None
     assert paper.dram_in_megabytes_per_s(replace(cell, folding=Folding(pe=8, simd=2))) is None
+
+
+@pytest.mark.parametrize(
+    ("quantization", "folding", "images_per_s"),
+    [
+        ("A2W2", "2x2", 6_100),  # Table II
+        ("A3W3", "8x8", 96_533),  # Tables II and III
+        ("A3W3", "2x16", 48_569),  # Table III
+        ("A3W3", "16x2", None),  # not readable in print
+        ("A4W4", "16x16", None),  # did not fit the board
+        ("A5W5", "8x8", None),  # not in the paper
+    ],
+)
+def test_the_papers_throughput(quantization: str, folding: str, images_per_s: float | None) -> None:
+    assert paper.throughput_images_per_s(_cell(quantization, folding)) == images_per_s
+
+
+def test_the_paper_has_no_figure_for_a_cell_without_folding() -> None:
+    assert paper.throughput_images_per_s(_cell("A3W3")) is None
+
+
+def test_the_papers_accuracy_is_of_fashion_mnist() -> None:
+    assert paper.accuracy_percent(_cell("A2W2")) == 88
+    assert paper.accuracy_percent(Cell(dataset="mnist", quantization=Quantization.parse("A2W2"))) is None
