@@ -12,8 +12,8 @@ from fixtures.recording import Record
 from qnn import equivalence, integer, paper, reference
 from qnn.cell import Cell
 from qnn.datasets import Images
-from qnn.equivalence import CodesComparison
-from qnn.integer import ForwardPass, GoldenNetwork, LayerTrace
+from qnn.evaluation import Evaluation
+from qnn.integer import GoldenNetwork
 from qnn.results import Evidence, Metric
 
 
@@ -22,9 +22,9 @@ def _top1_percent(logits: NDArray[np.float32] | NDArray[np.float64], images: Ima
 
 
 def test_brevitas_network_reaches_its_floor(
-    trained_cell: Cell, brevitas_run: ForwardPass, images: Images, record: Record
+    trained_cell: Cell, evaluation: Evaluation, images: Images, record: Record
 ) -> None:
-    top1_percent = _top1_percent(brevitas_run.logits, images)
+    top1_percent = _top1_percent(evaluation.logits, images)
     floor_percent = reference.accuracy_floor_percent(trained_cell)
     paper_percent = paper.accuracy_percent(trained_cell)
     record(
@@ -37,32 +37,24 @@ def test_brevitas_network_reaches_its_floor(
 
 
 def test_integer_network_reaches_the_floor(
-    trained_cell: Cell, golden: GoldenNetwork, golden_trace: tuple[LayerTrace, ...], images: Images, record: Record
+    trained_cell: Cell, golden: GoldenNetwork, evaluation: Evaluation, images: Images, record: Record
 ) -> None:
-    top1_percent = _top1_percent(_golden_logits(golden, golden_trace), images)
+    top1_percent = _top1_percent(_golden_logits(golden, evaluation), images)
     floor_percent = reference.accuracy_floor_percent(trained_cell)
     record(Evidence.PYTHON, golden_top1_percent=top1_percent, floor_percent=floor_percent)
     assert top1_percent >= floor_percent
 
 
 def test_they_differ_on_float32_boundary_cases_alone(
-    golden: GoldenNetwork,
-    golden_trace: tuple[LayerTrace, ...],
-    brevitas_run: ForwardPass,
-    brevitas_comparison: CodesComparison,
-    brevitas_counts: dict[str, Metric],
-    record: Record,
+    golden: GoldenNetwork, evaluation: Evaluation, brevitas_counts: dict[str, Metric], record: Record
 ) -> None:
-    exact = _golden_logits(golden, golden_trace)
-    other_top1 = exact.argmax(axis=1) != brevitas_run.logits.argmax(axis=1)
+    exact, comparison = _golden_logits(golden, evaluation), evaluation.comparison
+    other_top1 = exact.argmax(axis=1) != evaluation.logits.argmax(axis=1)
     record(Evidence.PYTHON, images_with_other_top1=int(other_top1.sum()), **brevitas_counts)
-    brevitas_comparison.require_explained("Brevitas")
+    comparison.require_explained("Brevitas")
     # On Brevitas' own codes; these are the golden ones but where a boundary code was just explained.
-    accumulators = brevitas_comparison.sums[-1].accumulators
-    equivalence.require_close_logits(golden, accumulators, brevitas_run.logits, "Brevitas")
+    equivalence.require_close_logits(golden, comparison.last_accumulators, evaluation.logits, "Brevitas")
 
 
-def _golden_logits(golden: GoldenNetwork, trace: tuple[LayerTrace, ...]) -> NDArray[np.float64]:
-    accumulators = trace[-1].accumulators
-    assert accumulators is not None
-    return integer.logits(golden.parameters, accumulators)
+def _golden_logits(golden: GoldenNetwork, evaluation: Evaluation) -> NDArray[np.float64]:
+    return integer.logits(golden.parameters, evaluation.golden_accumulators)

@@ -15,7 +15,7 @@ from fixtures.recording import Record
 from qnn import equivalence, integer
 from qnn.cell import Cell
 from qnn.datasets import Images
-from qnn.equivalence import CodesComparison
+from qnn.evaluation import Evaluation
 from qnn.integer import GoldenNetwork
 from qnn.pipeline import DeviceRun, Pipeline
 from qnn.results import Evidence, Metric
@@ -23,10 +23,10 @@ from qnn.tools.finn import HardwareModel
 
 
 def test_brevitas_layers_equal_exact_integers(
-    brevitas_comparison: CodesComparison, brevitas_counts: dict[str, Metric], record: Record
+    evaluation: Evaluation, brevitas_counts: dict[str, Metric], record: Record
 ) -> None:
     record(Evidence.PYTHON, **brevitas_counts)
-    brevitas_comparison.require_explained("Brevitas")
+    evaluation.comparison.require_explained("Brevitas")
 
 
 def test_qonnx_equals_exact_integers(
@@ -45,7 +45,7 @@ def test_qonnx_equals_exact_integers(
         qonnx_images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != qonnx_run["output"].argmax(axis=1))),
     )
     comparison.require_explained("QONNX")
-    equivalence.require_close_logits(golden, comparison.sums[-1].accumulators, qonnx_run["output"], "QONNX")
+    equivalence.require_close_logits(golden, comparison.last_accumulators, qonnx_run["output"], "QONNX")
 
 
 def test_finn_thresholds_are_exact_or_off_by_float32(
@@ -94,7 +94,7 @@ def test_rtl_equals_hardware_integers(
     equal = (device_run.accumulators == expected).all(axis=1)
     labels = images.labels[:count]
     top1 = hardware_model.logits(device_run.accumulators).argmax(axis=1)
-    brevitas_top1 = pipeline.brevitas(cell).logits[:count].argmax(axis=1)
+    brevitas_top1 = pipeline.evaluation(cell).logits[:count].argmax(axis=1)
     record(
         Evidence.RTLSIM,
         images=count,

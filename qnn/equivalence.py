@@ -57,28 +57,43 @@ def _numbered(name: str, executed: Mapping[str, NDArray[Any]]) -> list[NDArray[A
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SumsComparison:
-    """float32 sums of one layer against the exact accumulators, in accumulator steps; arrays [images, outputs]."""
+    """float32 sums of one layer against the exact accumulators, in accumulator steps."""
 
+    compared: int
+    """How many sums were compared."""
+    largest_error: float
+    """How far any of them is from its accumulator."""
+    places: NDArray[np.int64]
+    """[wrong, 2]: image and channel of each sum that is further off than its bound, see `sum_bounds`."""
     sums: NDArray[np.float64]
+    """[wrong], and so the next two: of these places alone."""
     accumulators: NDArray[np.int64]
     bounds: NDArray[np.float64]
-    """See `sum_bounds`."""
 
-    @property
-    def largest_error(self) -> float:
-        """How far any sum is from its accumulator."""
-        return float(np.abs(self.sums - self.accumulators).max(initial=0.0))
+    @classmethod
+    def of(
+        cls, sums: NDArray[np.float64], accumulators: NDArray[np.int64], bounds: NDArray[np.float64]
+    ) -> "SumsComparison":
+        """From all sums, accumulators and bounds of the layer, [images, outputs]."""
+        errors = np.abs(sums - accumulators)
+        wrong = ~(errors <= bounds)  # what is not a number is not within the bound
+        return cls(
+            compared=sums.size,
+            largest_error=float(errors.max(initial=0.0)),
+            places=np.argwhere(wrong),
+            sums=sums[wrong],
+            accumulators=accumulators[wrong],
+            bounds=bounds[wrong],
+        )
 
     def require_explained(self, name: str) -> None:
         """Raise EquivalenceError, naming image and channel, where a sum is further off than any order of sums is."""
-        # What is not a number is not within the bound.
-        wrong = np.argwhere(~(np.abs(self.sums - self.accumulators) <= self.bounds))
-        if len(wrong):
-            image, channel = map(int, wrong[0])
+        if len(self.places):
+            image, channel = map(int, self.places[0])
             raise EquivalenceError(
-                f"{name}: {len(wrong)} of {self.sums.size} sums are further from the exact accumulator than a sum in "
-                f"float32 can be; first image {image}, channel {channel}: {self.sums[image, channel]:.9g} instead of "
-                f"{self.accumulators[image, channel]}, give or take {self.bounds[image, channel]:.3g}"
+                f"{name}: {len(self.places)} of {self.compared} sums are further from the exact accumulator than a sum "
+                f"in float32 can be; first image {image}, channel {channel}: {self.sums[0]:.9g} instead of "
+                f"{self.accumulators[0]}, give or take {self.bounds[0]:.3g}"
             )
 
 
@@ -94,6 +109,8 @@ class CodesComparison:
     """[images]: whether every code that was compared is the exact one."""
     sums: tuple[SumsComparison, ...]
     """Of every layer, where the other model tells its products."""
+    last_accumulators: NDArray[np.int64]
+    """[images, classes]: exact, on the codes that the other model fed its last layer with."""
 
     def _count(self, verdict: Verdict) -> int:
         return sum(activation.count(verdict) for activation in self.activations)
@@ -137,17 +154,23 @@ def compare_forward_pass(
     `trace` is the golden model's on `pixels`.
     """
     expected = _fed_with(golden, trace, codes)
-    sums = _compare_sums(golden, expected, codes, products) if products is not None else ()
+    real = _sums(golden, codes, products) if products is not None else None
     activations, equal = [], np.ones(len(pixels), dtype=np.bool_)
     for k, given in enumerate(codes):
         accumulators = pixels if k == 0 else expected[k].accumulators
         assert accumulators is not None
         differs = (given != expected[k].codes).any(axis=1)
-        real = sums[k - 1].sums[differs] if sums and k > 0 else None
-        activations.append(_compare_activation(golden, k, accumulators[differs], given[differs], real))
+        own_sums = real[k - 1][differs] if real is not None and k > 0 else None
+        activations.append(_compare_activation(golden, k, accumulators[differs], given[differs], own_sums))
         equal &= ~differs
+    last = expected[-1].accumulators
+    assert last is not None
     return CodesComparison(
-        activations=tuple(activations), compared=sum(given.size for given in codes), equal_images=equal, sums=sums
+        activations=tuple(activations),
+        compared=sum(given.size for given in codes),
+        equal_images=equal,
+        sums=_compare_sums(golden, expected, codes, real) if real is not None else (),
+        last_accumulators=last,
     )
 
 
@@ -178,17 +201,21 @@ def _compare_activation(
     return compare_codes(golden.exact[k], accumulators.reshape(shape), codes.reshape(shape), sums)
 
 
-def _compare_sums(
-    golden: GoldenNetwork, expected: Sequence[LayerTrace], codes: Codes, products: Products
-) -> tuple[SumsComparison, ...]:
+def _sums(golden: GoldenNetwork, codes: Codes, products: Products) -> list[NDArray[np.float64]]:
+    """The products of every layer [images, outputs] in accumulator steps, with the signs of the golden weights."""
+    signs = [*(exact.signs for exact in golden.exact[1:]), np.ones(1, np.int64)]  # the last layer's stay unflipped
     scales = accumulator_scales(golden.parameters)
+    return [product / (scale * sign) for _, product, scale, sign in zip(codes, products, scales, signs, strict=True)]
+
+
+def _compare_sums(
+    golden: GoldenNetwork, expected: Sequence[LayerTrace], codes: Codes, sums: Sequence[NDArray[np.float64]]
+) -> tuple[SumsComparison, ...]:
     compared = []
-    for k, (fed, product, scale) in enumerate(zip(codes, products, scales, strict=True), start=1):
-        signs = golden.exact[k].signs if k < len(golden.exact) else 1  # the last layer's weights are not flipped
+    for k, (fed, real) in enumerate(zip(codes, sums, strict=True), start=1):
         accumulators = expected[k].accumulators
         assert accumulators is not None
-        sums = product / (scale * signs)
-        compared.append(SumsComparison(sums=sums, accumulators=accumulators, bounds=sum_bounds(golden, k, fed)))
+        compared.append(SumsComparison.of(real, accumulators, sum_bounds(golden, k, fed)))
     return tuple(compared)
 
 

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qnn import datasets, edits, fifos, integer, reference
+from qnn import datasets, edits, evaluation, fifos, integer, reference
 from qnn.cell import PART, Cell
 from qnn.costs import InferenceCost
 from qnn.errors import CellError, CheckpointError, DeadlockError, ToolGap, ToolTimeout
+from qnn.evaluation import Evaluation
 from qnn.fifos import FifoDepth, FifoSizing
 from qnn.hdl import HardwareDesign
-from qnn.integer import ForwardPass, GoldenNetwork
+from qnn.integer import GoldenNetwork
 from qnn.parameters import NetworkParameters
 from qnn.resources import FAMILIES, Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
@@ -196,11 +197,22 @@ class Pipeline:
         """The integer network that the trained parameters stand for, with exact thresholds."""
         return integer.golden(self.parameters(cell))
 
-    def brevitas(self, cell: Cell) -> ForwardPass:
-        """The Brevitas network run on the whole test set: done anew each time, since that is faster than keeping it."""
-        from qnn import inference
+    def evaluation(self, cell: Cell) -> Evaluation:
+        """The Brevitas network on the whole test set, held against the exact integers."""
+        golden = self.golden(cell)
+        sources = ("networks", "inference", "checkpoints", "datasets", "integer", "thresholding", "equivalence")
+        key = {
+            "checkpoint": digest_of_files(self.checkpoint(cell)),
+            "dataset": cell.dataset,
+            "source": digest_of_files(*(_SOURCE / f"{name}.py" for name in (*sources, "evaluation"))),
+            "versions": _versions("torch", "brevitas"),
+        }
 
-        return inference.run(self.network(cell), self.images(cell).pixels)
+        def build(folder: Path) -> None:
+            made = evaluation.evaluate(self.network(cell), golden, self.images(cell).pixels)
+            evaluation.save(made, folder / "evaluation.npz")
+
+        return evaluation.load(self.store.get_or_build("evaluation", digest_of(key), build) / "evaluation.npz", golden)
 
     def _dataflow(self, cell: Cell, fifo_depths: Mapping[str, int] | None = None) -> Path:
         if cell.folding is None:

@@ -28,6 +28,7 @@ LAYERS = [
     ["dataflow"],
     ["tools"],
     ["equivalence"],
+    ["evaluation"],
     ["pipeline"],
     ["ahead", "search"],
     ["cli"],

@@ -149,14 +149,14 @@ def test_a_forward_pass_of_brevitas_is_explained_and_its_sums_are_near_the_accum
     assert len(comparison.sums) == 4
     assert comparison.largest_sum_error is not None
     assert 0 < comparison.largest_sum_error < 0.5
-    equivalence.require_close_logits(golden, comparison.sums[-1].accumulators, forward_pass.logits, "Brevitas")
+    equivalence.require_close_logits(golden, comparison.last_accumulators, forward_pass.logits, "Brevitas")
 
 
 @pytest.mark.parametrize("change", [0.01, np.nan])
 def test_logits_that_float32_does_not_explain_are_named(
     golden: GoldenNetwork, forward_pass: ForwardPass, pixels: np.ndarray, change: float
 ) -> None:
-    accumulators = _compare(golden, forward_pass, pixels).sums[-1].accumulators
+    accumulators = _compare(golden, forward_pass, pixels).last_accumulators
     logits = forward_pass.logits.copy()
     logits[42, 7] += np.float32(change)
     with pytest.raises(EquivalenceError, match=r"logits of 1 of 200 images .* first image 42, class 7: "):
