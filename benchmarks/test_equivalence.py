@@ -30,12 +30,16 @@ def test_brevitas_layers_equal_exact_integers(
 
 
 def test_qonnx_equals_exact_integers(
-    golden: GoldenNetwork, qonnx_run: dict[str, NDArray[Any]], images: Images, record: Record
+    golden: GoldenNetwork,
+    evaluation: Evaluation,
+    qonnx_run: dict[str, NDArray[Any]],
+    images: Images,
+    record: Record,
 ) -> None:
     trace = golden.trace(images.pixels)
     codes, products = equivalence.codes_of(qonnx_run), equivalence.products_of(qonnx_run)
     comparison = equivalence.compare_forward_pass(golden, trace, codes, images.pixels, products)
-    exact = integer.logits(golden.parameters, golden.evaluate(images.pixels))
+    exact = integer.logits(golden.parameters, evaluation.golden_accumulators)
     equal = comparison.equal_images
     record(
         Evidence.PYTHON,
@@ -49,11 +53,16 @@ def test_qonnx_equals_exact_integers(
 
 
 def test_finn_thresholds_are_exact_or_off_by_float32(
-    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, record: Record
+    cell: Cell,
+    pipeline: Pipeline,
+    hardware_model: HardwareModel,
+    golden_accumulators: NDArray[np.int64],
+    hardware_accumulators: NDArray[np.int64],
+    record: Record,
 ) -> None:
-    golden, images = pipeline.golden(cell), pipeline.images(cell)
+    golden = pipeline.golden(cell)
     comparison = equivalence.compare_models(golden, hardware_model)
-    differing = equivalence.images_that_differ(golden, hardware_model, images.pixels)
+    differing = equivalence.images_that_differ(golden, hardware_model, golden_accumulators, hardware_accumulators)
     record(
         Evidence.PYTHON,
         thresholds=comparison.thresholds,
@@ -71,12 +80,13 @@ def test_finn_graph_equals_its_integers(
     cell: Cell,
     pipeline: Pipeline,
     hardware_model: HardwareModel,
+    hardware_accumulators: NDArray[np.int64],
     graph_run: dict[str, NDArray[Any]],
     record: Record,
 ) -> None:
     pixels = pipeline.images(cell).pixels
     trace = hardware_model.network.trace(pixels)
-    logits = hardware_model.logits(hardware_model.network.evaluate(pixels))
+    logits = hardware_model.logits(hardware_accumulators)
     equal = (graph_run["output"] == logits).all(axis=1)
     record(Evidence.PYTHON, graph_images=len(equal), graph_images_equal=int(equal.sum()))
     for k, codes in enumerate(equivalence.codes_of(graph_run)):
@@ -86,13 +96,17 @@ def test_finn_graph_equals_its_integers(
 
 @pytest.mark.rtlsim
 def test_rtl_equals_hardware_integers(
-    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, device_run: DeviceRun, record: Record
+    cell: Cell,
+    pipeline: Pipeline,
+    hardware_model: HardwareModel,
+    hardware_accumulators: NDArray[np.int64],
+    device_run: DeviceRun,
+    record: Record,
 ) -> None:
     count = len(device_run.accumulators)
-    images = pipeline.images(cell)
-    expected = hardware_model.network.evaluate(images.pixels[:count])
+    expected = hardware_accumulators[:count]
     equal = (device_run.accumulators == expected).all(axis=1)
-    labels = images.labels[:count]
+    labels = pipeline.images(cell).labels[:count]
     top1 = hardware_model.logits(device_run.accumulators).argmax(axis=1)
     brevitas_top1 = pipeline.evaluation(cell).logits[:count].argmax(axis=1)
     record(

@@ -11,7 +11,8 @@ import pytest
 
 from fixtures.measured import BORNE_OUT, expected, require_as_measured
 from fixtures.recording import Record
-from qnn.cell import DATASETS, Cell, Folding, Policy, Quantization
+from qnn import paper
+from qnn.cell import Cell, Folding, Policy, Quantization
 from qnn.growth import BITS, Growth, jumps_above, linear_then_faster
 from qnn.pipeline import Pipeline
 from qnn.resources import total
@@ -96,7 +97,7 @@ def diagonal(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
     """The study's seven cells, where all of them are among `cells`."""
     wanted = [
         Cell(
-            dataset=DATASETS[0],
+            dataset=paper.DATASET,
             quantization=Quantization(activation_bits=bits, weight_bits=bits),
             folding=Folding(pe=8, simd=8),
             policy=Policy.UNIFORM,

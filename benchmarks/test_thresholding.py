@@ -1,8 +1,9 @@
 """Thresholding, by Hypothesis: RTL = MultiThreshold, always; MultiThreshold and Brevitas = the exact activation.
 
 What is drawn, and the shapes of FINN's RTL, are in ``fixtures/activations.py``.
-FINN streamlines all drawn layers in one process, as channels of one layer for each type of code. So they are drawn
-first and judged afterwards; a failure needs no shrinking, since it names the channel and the threshold.
+What is asked of the RTL does not depend on the cell, so it is asked once: of the selected cells, under the one that has
+as many steps. FINN streamlines all drawn layers in one process, as channels of one layer for each type of code. So they
+are drawn first and judged afterwards; a failure needs no shrinking, since it names the channel and the threshold.
 """
 
 from collections.abc import Callable, Sequence
@@ -73,6 +74,7 @@ def ask_many(
 
 
 @pytest.mark.rtlsim
+@pytest.mark.same_for_all_cells
 @pytest.mark.parametrize("shape", [*SHAPES, BIASED], ids=str)
 def test_rtl_is_multithreshold(
     quantization: Quantization, shape: Shape, thresholdings: Path, multithreshold: MultiThreshold, record: Record
@@ -91,6 +93,7 @@ def compare_first_thresholds(shape: Shape, thresholdings: Path, multithreshold: 
 
 
 @pytest.mark.rtlsim
+@pytest.mark.same_for_all_cells
 def test_rtl_starts_with_the_thresholds_of_its_files(
     quantization: Quantization, thresholdings: Path, multithreshold: MultiThreshold, record: Record
 ) -> None:
@@ -100,6 +103,7 @@ def test_rtl_starts_with_the_thresholds_of_its_files(
 
 
 @pytest.mark.rtlsim
+@pytest.mark.same_for_all_cells
 @pytest.mark.xfail(
     raises=AssertionError,
     reason="FINN (Thresholding_rtl.make_weight_file) arranges the .dat files by the bits of the output type, the RTL "
@@ -112,6 +116,7 @@ def test_rtl_starts_with_the_thresholds_of_its_files_with_a_bias_that_widens_the
 
 
 @pytest.mark.rtlsim
+@pytest.mark.same_for_all_cells
 @pytest.mark.xfail(
     raises=AssertionError,
     reason="FINN's wrapper (thresholding_template_wrapper.v) gives s_axilite_AWADDR one bit too few where a threshold "
@@ -125,6 +130,7 @@ def test_rtl_with_thresholds_above_32_bits(
 
 
 @pytest.mark.rtlsim
+@pytest.mark.same_for_all_cells
 def test_the_same_with_the_address_port_widened(
     quantization: Quantization, thresholdings: Path, multithreshold: MultiThreshold, record: Record
 ) -> None:
@@ -133,6 +139,7 @@ def test_the_same_with_the_address_port_widened(
 
 
 @pytest.mark.rtlsim
+@pytest.mark.same_for_all_cells
 def test_a_comparison_with_greater_for_greater_or_equal_is_noticed(
     quantization: Quantization, thresholdings: Path, multithreshold: MultiThreshold
 ) -> None:

@@ -336,10 +336,14 @@ class ImagesThatDiffer:
     """Images that are classified differently."""
 
 
-def images_that_differ(golden: GoldenNetwork, hardware: HardwareModel, pixels: NDArray[np.uint8]) -> ImagesThatDiffer:
-    """The effect of all differing thresholds together on `pixels` [images, inputs]."""
+def images_that_differ(
+    golden: GoldenNetwork, hardware: HardwareModel, exact: NDArray[np.int64], given: NDArray[np.int64]
+) -> ImagesThatDiffer:
+    """The effect of all differing thresholds together on some images.
+
+    `exact` and `given` are the accumulators [images, classes] of the golden model and of the hardware model.
+    """
     signs = channel_signs(hardware.network.layers[-1], golden.layers[-1])
-    exact, given = golden.evaluate(pixels), hardware.network.evaluate(pixels)
     exact_top1 = logits(golden.parameters, exact).argmax(axis=1)
     return ImagesThatDiffer(
         accumulators=int((exact * signs != given).any(axis=1).sum()),

@@ -14,6 +14,7 @@ from qnn.cell import Cell, Folding, Policy, Quantization, uniform_folding
 from qnn.reference import FOLDER
 
 __all__ = [
+    "DATASET",
     "BoardThroughput",
     "accuracy_percent",
     "best_compromise",
@@ -27,6 +28,9 @@ __all__ = [
     "study_designs",
     "throughput_images_per_s",
 ]
+
+DATASET = "fashion-mnist"
+"""What all of the study's figures were measured with."""
 
 
 @cache
@@ -126,7 +130,7 @@ def study_designs() -> list[tuple[Quantization, Folding]]:
 
 def accuracy_percent(cell: Cell) -> float | None:
     """What the study's best networks reached, in per cent of the test set; None for MNIST, of which it says nothing."""
-    if cell.dataset != "fashion-mnist":
+    if cell.dataset != DATASET:
         return None
     return 100 * float(_paper()["claims"]["accuracy_reached"])
 

@@ -1,6 +1,7 @@
 """The benchmark of the study's conclusion itself: what it makes of a matrix, and that it can fail."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,12 +55,19 @@ class Model:
 class Conclusion:
     """The benchmark, run on designs that take so many DSPs by their bit widths; None: not synthesised."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, dsp: Mapping[str, int | None], part: str = PART) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        dsp: Mapping[str, int | None],
+        part: str = PART,
+        dataset: str = paper.DATASET,
+    ) -> None:
+        self.cells = tuple(replace(cell, dataset=dataset) for cell in CELLS)
         self.recorded: dict[str, Any] = {}
         self.marks: list[Any] = []
         monkeypatch.setattr(histories, "read", lambda dataset: trainings())
         self.syntheses: Any = {}
-        for cell in CELLS:
+        for cell in self.cells:
             taken = dsp[str(cell.quantization)]
             assert cell.folding is not None
             if taken is not None:
@@ -68,12 +76,15 @@ class Conclusion:
         self.pipeline: Any = SimpleNamespace(part=part, hardware_model=lambda cell: Model(), images=lambda cell: IMAGES)
 
     def draw(self, measured: str = "") -> None:
-        runs: Any = {cell: SimpleNamespace(interval_cycles=INTERVALS[str(cell)]) for cell in CELLS}
+        runs: Any = {
+            cell: SimpleNamespace(interval_cycles=INTERVALS[str(replace(cell, dataset=paper.DATASET))])
+            for cell in self.cells
+        }
         request: Any = SimpleNamespace(applymarker=self.marks.append)
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(benchmark.MEASURED, KEY, measured)
             benchmark.test_the_studys_choice_is_the_best_compromise(
-                CELLS, runs, self.syntheses, self.pipeline, self._record, request
+                self.cells, runs, self.syntheses, self.pipeline, self._record, request
             )
 
     def _record(self, *_: object, **metrics: object) -> None:
@@ -122,8 +133,11 @@ def test_a_synthesis_that_ran_out_of_time_is_named_and_leaves_it_open(monkeypatc
     assert conclusion.recorded["synthesis_timed_out"] == "tfc-fashion_mnist-A8W8-PE8-SIMD8"
 
 
-def test_on_another_part_the_row_alone_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    conclusion = Conclusion(monkeypatch, RISING, part="xc7z010clg400-1")
-    with pytest.raises(pytest.skip.Exception, match="xc7z010clg400-1 gives is in the row"):
+@pytest.mark.parametrize(("part", "dataset"), [("xc7z010clg400-1", "fashion-mnist"), (PART, "mnist")])
+def test_on_another_part_or_data_set_the_row_alone_is_made(
+    monkeypatch: pytest.MonkeyPatch, part: str, dataset: str
+) -> None:
+    conclusion = Conclusion(monkeypatch, RISING, part=part, dataset=dataset)
+    with pytest.raises(pytest.skip.Exception, match=f"what {dataset} on {part} gives is in the row"):
         conclusion.draw()
     assert conclusion.recorded["verdict"]

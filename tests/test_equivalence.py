@@ -97,10 +97,12 @@ def test_another_lowest_code_is_named(golden: GoldenNetwork) -> None:
 
 def test_images_that_differ_are_counted(golden: GoldenNetwork, pixels: np.ndarray) -> None:
     exact = replace(_hardware(golden), tail_scale=_tail(golden)[0], tail_bias=_tail(golden)[1])
-    same = equivalence.images_that_differ(golden, exact, pixels)
+    accumulators = golden.evaluate(pixels)
+    same = equivalence.images_that_differ(golden, exact, accumulators, exact.network.evaluate(pixels))
     assert (same.accumulators, same.top1) == (0, 0)
     shifted = replace(golden.layers[3], thresholds=np.asarray(golden.layers[3].thresholds) + 5)
-    other = equivalence.images_that_differ(golden, _with_layer(exact, 3, shifted), pixels)
+    wrong = _with_layer(exact, 3, shifted)
+    other = equivalence.images_that_differ(golden, wrong, accumulators, wrong.network.evaluate(pixels))
     assert other.accumulators > 0
 
 

@@ -171,6 +171,16 @@ def test_accuracy_runs_for_every_checkpoint_and_hardware_for_few() -> None:
     assert all("A3W3" in line for line in few)
 
 
+def test_what_does_not_depend_on_the_cell_is_asked_of_the_rtl_once() -> None:
+    matrix = _collected("-k", "test_rtl_is_multithreshold", "--matrix", "paper")
+    shapes = {line.partition("-")[2] for line in matrix}
+    assert len(shapes) == len(matrix) > 7
+    assert {line.partition("[")[2][:4] for line in matrix} == {f"A{bits}W{bits}" for bits in BIT_WIDTHS}
+    for options in ([], ["--matrix", "paper"]):  # all of it under one cell, where that one is selected
+        alone = _collected("-k", "test_rtl_is_multithreshold and A3W3", *options)
+        assert {line.partition("-")[2] for line in alone} == shapes
+
+
 def test_two_sessions_at_once_on_one_empty_store_are_both_right_and_build_once(tmp_path: Path) -> None:
     store = tmp_path / "store"
 
