@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,12 @@ def _test_images(dataset: str) -> datasets.Images:
     images = datasets.load(dataset, "test")
     images.pixels.flags.writeable = images.labels.flags.writeable = False
     return images
+
+
+@lru_cache(maxsize=4)
+def _read_design(folder: Path) -> HardwareDesign:
+    """An artifact never changes, and each of a design's nodes asks for it; of large ones few are kept."""
+    return finn.read_design(folder)
 
 
 def _versions(*tools: str) -> dict[str, str]:
@@ -245,7 +251,7 @@ class Pipeline:
 
     def design(self, cell: Cell) -> HardwareDesign:
         """FINN's RTL, unedited."""
-        return finn.read_design(self._dataflow(cell))
+        return _read_design(self._dataflow(cell))
 
     def _executed(self, model: Path, cell: Cell) -> dict[str, NDArray[Any]]:
         """QONNX's own execution of a QONNX or FINN-ONNX file on the whole test set."""
@@ -449,7 +455,7 @@ class Pipeline:
         sizing = self.fifo_sizing(cell)
         if sizing.needed_depths == sizing.configured_depths:
             return self.device_run(cell)
-        sized = finn.read_design(self._dataflow(cell, sizing.needed_depths))
+        sized = _read_design(self._dataflow(cell, sizing.needed_depths))
         design, edited = self._accepted_by_verilator(sized)
         folder, key = self._verilated("sized-simulator", design, brief=True)
         return self._simulated(cell, folder, key, SIZED_IMAGES, edited)
@@ -460,14 +466,16 @@ class Pipeline:
         return tuple(sorted(parallelism, key=lambda name: -parallelism[name]))
 
     def node_synthesis(self, cell: Cell, name: str) -> NodeSynthesis:
-        """One node of the accelerator synthesised by Yosys, out of context.
+        """One node of the accelerator synthesised by Yosys, out of context. Raises as synthesis() does."""
+        return self._synthesised(cell, self._accepted_by_yosys(cell), name)
 
-        Raises ToolGap where Yosys has no netlists for the family of the part, ToolTimeout naming the node.
-        """
+    def _accepted_by_yosys(self, cell: Cell) -> HardwareDesign:
         family = reference.part(self.part).family
         if reason := FAMILIES[family].no_synthesis:
             raise ToolGap(f"no synthesis for {self.part}, family {family}: {reason}; take a part of another family")
-        design, _ = self._accepted(self.design(cell), "yosys", yosys.version(), _yosys_check)
+        return self._accepted(self.design(cell), "yosys", yosys.version(), _yosys_check)[0]
+
+    def _synthesised(self, cell: Cell, design: HardwareDesign, name: str) -> NodeSynthesis:
         node = next(node for node in design.nodes if node.name == name)
         key = digest_of([yosys.node_key(design, node), digest_of_files(_SOURCE / "tools" / "yosys_worker.py")])
 
@@ -493,8 +501,11 @@ class Pipeline:
         """Every node of the accelerator, in the order of the stream.
 
         The stitched top is wires alone, so the linked netlist's resources are the nodes' sum.
+
+        Raises ToolGap where Yosys has no netlists for the family of the part, ToolTimeout naming the node.
         """
-        return tuple(self.node_synthesis(cell, layer.name) for layer in self.dataflow(cell).layers)
+        design = self._accepted_by_yosys(cell)
+        return tuple(self._synthesised(cell, design, layer.name) for layer in self.dataflow(cell).layers)
 
     def _netlists(self, cell: Cell) -> dict[str, str]:
         """{node: its netlist}."""
