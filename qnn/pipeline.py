@@ -206,11 +206,11 @@ class Pipeline:
     def evaluation(self, cell: Cell) -> Evaluation:
         """The Brevitas network on the whole test set, held against the exact integers."""
         golden = self.golden(cell)
-        sources = ("networks", "inference", "checkpoints", "datasets", "integer", "thresholding", "equivalence")
+        sources = ("networks", "inference", "checkpoints", "parameters", "datasets", "integer", "thresholding")
         key = {
             "checkpoint": digest_of_files(self.checkpoint(cell)),
             "dataset": cell.dataset,
-            "source": digest_of_files(*(_SOURCE / f"{name}.py" for name in (*sources, "evaluation"))),
+            "source": digest_of_files(*(_SOURCE / f"{name}.py" for name in (*sources, "equivalence", "evaluation"))),
             "versions": _versions("torch", "brevitas"),
         }
 
