@@ -6,6 +6,7 @@ measured.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ def _top1_percent(predictions: NDArray[np.int64], images: Images) -> float:
     return 100 * float(np.mean(predictions == images.labels[: len(predictions)]))
 
 
+@cache
 def _float_top1_percent(dataset: str) -> float | None:
     from qnn import accuracy, histories  # pandas takes half a second; collecting pays nothing
 

@@ -9,7 +9,8 @@ tensors.
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +30,7 @@ from qnn.networks import WIDTHS, Network, build_from_parameters, read_parameters
 from qnn.parameters import LayerParameters, NetworkParameters
 from qnn.training import Settings, Trained
 
-__all__ = ["Checkpoint", "load", "read_header", "save"]
+__all__ = ["Checkpoint", "load", "load_parameters", "read_header", "save"]
 
 FORMAT = 1
 HEADER = "qnn"
@@ -184,23 +185,46 @@ def _check_shapes(path: Path, parameters: NetworkParameters) -> None:
                 raise CheckpointError(f"{path}: layer {k}: {name} is not {layer.outputs} finite float32 numbers")
 
 
+@contextmanager
+def _described_by(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with what a whole file holds is the file's fault."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, CellError, TrainingError) as error:
+        raise CheckpointError(f"{path} does not describe a network of this project ({error!r})") from None
+
+
+def _parameters(path: Path, header: Mapping[str, Any], tensors: Tensors) -> NetworkParameters | None:
+    if Quantization.parse(header["quantization"]).is_float:
+        return None
+    parameters = _unpack(header, tensors)
+    _check_shapes(path, parameters)
+    return parameters
+
+
+def load_parameters(path: Path) -> NetworkParameters | None:
+    """The exact numbers of a checkpoint, None for the float network; no network is built.
+
+    Raises CheckpointError where the file is missing, damaged, of another project or format, or not this network.
+    """
+    header, tensors = _read(path)
+    with _described_by(path):
+        return _parameters(path, header, tensors)
+
+
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint and build its network with the stored codes and scales, bit for bit.
 
     Raises CheckpointError where the file is missing, damaged, of another project or format, or not this network.
     """
     header, tensors = _read(path)
-    try:
+    with _described_by(path):
         quantization = Quantization.parse(header["quantization"])
         cell = Cell(network=header["network"], dataset=header["dataset"], quantization=quantization)
         settings = dict(header["settings"])
         settings["milestones"] = tuple(settings["milestones"])
-        if quantization.is_float:
-            parameters, network = None, _float_network(tensors)
-        else:
-            parameters = _unpack(header, tensors)
-            _check_shapes(path, parameters)
-            network = build_from_parameters(parameters)
+        parameters = _parameters(path, header, tensors)
+        network = _float_network(tensors) if parameters is None else build_from_parameters(parameters)
         # What is left of the header bears the names of Checkpoint's fields.
         names = {field.name for field in fields(Checkpoint)} & header.keys() - {"settings", "network"}
         return Checkpoint(
@@ -210,8 +234,6 @@ def load(path: Path) -> Checkpoint:
             parameters=parameters,
             **{name: header[name] for name in names},
         )
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, CellError, TrainingError) as error:
-        raise CheckpointError(f"{path} does not describe a network of this project ({error!r})") from None
 
 
 def _float_network(tensors: Tensors) -> Network:

@@ -75,9 +75,25 @@ def _test_images(dataset: str) -> datasets.Images:
     return images
 
 
+# What many tests of one cell ask for is kept for as long as they are about the next few cells.
+
+
+@lru_cache(maxsize=8)
+def _parameters(checkpoint: Path, digest: str) -> NetworkParameters | None:
+    """Of a checkpoint whose content has the digest."""
+    from qnn import checkpoints
+
+    return checkpoints.load_parameters(checkpoint)
+
+
+@lru_cache(maxsize=8)
+def _golden(parameters: NetworkParameters) -> GoldenNetwork:
+    return integer.golden(parameters)
+
+
 @lru_cache(maxsize=4)
 def _read_design(folder: Path) -> HardwareDesign:
-    """An artifact never changes, and each of a design's nodes asks for it; of large ones few are kept."""
+    """Of an artifact, which never changes."""
     return finn.read_design(folder)
 
 
@@ -173,9 +189,8 @@ class Pipeline:
 
     def parameters(self, cell: Cell) -> NetworkParameters:
         """The trained network's exact numbers."""
-        from qnn import checkpoints
-
-        parameters = checkpoints.load(self.checkpoint(cell)).parameters
+        checkpoint = self.checkpoint(cell)
+        parameters = _parameters(checkpoint, digest_of_files(checkpoint))
         if parameters is None:
             raise CellError(f"{cell.trained} is the float network: it has no integers and no hardware")
         return parameters
@@ -201,7 +216,7 @@ class Pipeline:
 
     def golden(self, cell: Cell) -> GoldenNetwork:
         """The integer network that the trained parameters stand for, with exact thresholds."""
-        return integer.golden(self.parameters(cell))
+        return _golden(self.parameters(cell))
 
     def evaluation(self, cell: Cell) -> Evaluation:
         """The Brevitas network on the whole test set, held against the exact integers."""

@@ -75,9 +75,10 @@ def test_codes_scales_and_batch_norm_are_stored_and_loaded_bit_for_bit(
     path = tmp_path / "network.safetensors"
     checkpoints.save(path, trained)
     expected = read_parameters(trained.network)
-    loaded = checkpoints.load(path)
+    loaded, alone = checkpoints.load(path), checkpoints.load_parameters(path)
     assert loaded.parameters is not None
-    for found in (loaded.parameters, read_parameters(loaded.network)):
+    assert alone is not None
+    for found in (loaded.parameters, alone, read_parameters(loaded.network)):
         assert found.input_scale == expected.input_scale
         assert found.input_bits == expected.input_bits
         for one, other in zip(found.layers, expected.layers, strict=True):
@@ -169,8 +170,15 @@ def test_a_file_with_a_right_checksum_and_wrong_content_is_refused(
     change(header, tensors)
     header["checksum"] = checkpoints._checksum(header, tensors)
     saved.write_bytes(serialize(tensors, metadata={"qnn": json.dumps(header)}))
-    with pytest.raises(CheckpointError, match=message):
-        checkpoints.load(saved)
+    for load_it in (checkpoints.load, checkpoints.load_parameters):
+        with pytest.raises(CheckpointError, match=message):
+            load_it(saved)
+
+
+def test_the_float_network_has_no_parameters(make: Callable[[str], Trained], tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    checkpoints.save(path, make("float"))
+    assert checkpoints.load_parameters(path) is None
 
 
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(
