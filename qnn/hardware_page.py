@@ -296,7 +296,8 @@ def _all_cells(designs: pd.DataFrame) -> str:
     # None instead of pandas' NaN in the columns of text and truth.
     lines = designs.astype(dict.fromkeys(hardware.OTHERS, object))
     lines = lines.where(lines.notna() | ~lines.columns.isin(hardware.OTHERS), None)
-    return markup.table(list(COLUMNS), [[tell(line) for tell in COLUMNS.values()] for line in lines.to_dict("records")])
+    rows = [[tell(line) for tell in COLUMNS.values()] for line in lines.to_dict("records")]
+    return markup.table(list(COLUMNS), rows, wide=True)
 
 
 # --- what was concluded ----------------------------------------------------------------------------------------------

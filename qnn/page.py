@@ -46,6 +46,7 @@ td { padding: 0.25rem 0.6rem; }
 .cells td, .cells th { text-align: center; border: 2px solid #fff; padding: 0.2rem 0.5rem; }
 .cells small { display: block; opacity: 0.85; }
 .plain td, .plain th { border-bottom: 1px solid #ddd; }
+.wide td { white-space: nowrap; }
 @media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
 """
 

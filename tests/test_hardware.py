@@ -623,6 +623,17 @@ def test_confusion_is_of_the_rtl_only_where_it_saw_all_images() -> None:
         assert list(hardware_page._confusions(designs)) == [title]
 
 
+def test_no_figure_holds_an_image_which_the_pages_policy_does_not_show(whole: Section) -> None:
+    assert whole.drawings
+    assert [name for name, drawing in whole.drawings.items() if b"<image" in drawing.svg] == []
+
+
+def test_a_figure_is_no_wider_in_the_page_than_its_letters_allow(whole: Section) -> None:
+    widths = re.findall(r'<svg [^>]*style="max-width: (\d+)px"[^>]* width="([\d.]+)pt"', whole.html)
+    assert len(widths) == len(whole.drawings)
+    assert {round(int(pixels) / float(points), 2) for pixels, points in widths} == {2.35}
+
+
 def test_the_same_rows_give_the_same_bytes(rows: list[Row], whole: Section) -> None:
     again = section(rows)
     assert again.html == whole.html
