@@ -3,6 +3,9 @@
     checkpoint -> qonnx -> dataflow (FINN: graphs, integers, RTL) -> simulator -> simulation
                                                                   -> synthesis of each node
 
+The policy `uniform` has FINN's default FIFOs, as the study has. Layers of a `balanced` design all take about the whole
+interval, and such FIFOs may make them wait for each other: of it those are deepened that would (`_delivered`).
+
 An artifact's key is the content that it is made from, the versions of the tools that make it, and the suite's own
 source that drives them. torch is imported by the steps that need it, not with this module.
 """
@@ -20,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qnn import datasets, edits, evaluation, fifos, integer, reference
-from qnn.cell import PART, Cell
+from qnn.cell import PART, Cell, Policy
 from qnn.costs import InferenceCost
 from qnn.errors import CellError, CheckpointError, DeadlockError, ToolGap, ToolTimeout
 from qnn.evaluation import Evaluation
@@ -236,6 +239,7 @@ class Pipeline:
         return evaluation.load(self.store.get_or_build("evaluation", digest_of(key), build) / "evaluation.npz", golden)
 
     def _dataflow(self, cell: Cell, fifo_depths: Mapping[str, int] | None = None) -> Path:
+        """What FINN makes of a cell; FIFOs that are not named have its default depth."""
         if cell.folding is None:
             raise CellError(f"{cell} names no folding: hardware needs one, such as PE8-SIMD8")
         folding, qonnx = cell.folding, self.qonnx(cell)
@@ -256,9 +260,16 @@ class Pipeline:
 
         return self.store.get_or_build("dataflow", digest_of(key), build)
 
+    def _delivered(self, cell: Cell) -> Path:
+        """What FINN makes of a cell with the FIFOs that are delivered."""
+        if cell.policy is Policy.UNIFORM:
+            return self._dataflow(cell)
+        depths = {fifo.name: fifo.needed_depth for fifo in self._shallow_by_default(cell)}
+        return self._dataflow(cell, depths or None)
+
     def dataflow(self, cell: Cell) -> DataflowModel:
         """FINN's folded graph: its nodes with geometry, expected cycles and estimates."""
-        return finn.read_dataflow(self._dataflow(cell))
+        return finn.read_dataflow(self._delivered(cell))
 
     def hardware_model(self, cell: Cell) -> HardwareModel:
         """The hardware integer model: what FINN's streamlined graph computes."""
@@ -266,7 +277,7 @@ class Pipeline:
 
     def design(self, cell: Cell) -> HardwareDesign:
         """FINN's RTL, unedited."""
-        return _read_design(self._dataflow(cell))
+        return _read_design(self._delivered(cell))
 
     def _executed(self, model: Path, cell: Cell) -> dict[str, NDArray[Any]]:
         """QONNX's own execution of a QONNX or FINN-ONNX file on the whole test set."""
@@ -410,9 +421,13 @@ class Pipeline:
             )
 
     def _gauge(self, cell: Cell) -> Path:
-        """The design with FINN's FIFO gauges as a simulator, and what it gave: gauge.json."""
-        design, _ = self._accepted_by_verilator(self.design(cell))
-        dataflow = self.dataflow(cell)
+        """The design with FINN's FIFO gauges as a simulator, and what it gave: gauge.json.
+
+        A gauge has no depth, so it is the same for any depths of the cell's FIFOs.
+        """
+        made = self._dataflow(cell)
+        design, _ = self._accepted_by_verilator(_read_design(made))
+        dataflow = finn.read_dataflow(made)
         sources = [_SOURCE / name for name in ("fifos.py", "tools/fifo_gauge.py", "tools/verilator.py", "tools/gxx.py")]
         versions = [verilator.version(), gxx.version()]
         key = [design.digest, dataflow.interval_cycles, versions, digest_of_files(*sources, fifo_gauge.DRIVER)]
@@ -432,7 +447,8 @@ class Pipeline:
         return self.store.get_or_build("fifo-gauge", digest_of(key), build)
 
     def _opened_gauge(self, cell: Cell, folder: Path) -> fifo_gauge.Gauge:
-        simulator, dataflow = verilator.Simulator.open(folder / "simulator"), self.dataflow(cell)
+        simulator = verilator.Simulator.open(folder / "simulator")
+        dataflow = finn.read_dataflow(self._dataflow(cell))
         return fifo_gauge.Gauge(
             simulator=simulator,
             input_beats=self.images(cell).pixels.shape[1] // simulator.input_bytes,
@@ -445,10 +461,14 @@ class Pipeline:
 
         Raises SimulationError where the accelerator does not keep its interval with FIFOs of any depth.
         """
+        return self._sizing(cell, self._delivered(cell))
+
+    def _sizing(self, cell: Cell, made: Path) -> FifoSizing:
+        """The FIFOs of what FINN made of the cell, by the gauge."""
         record = json.loads((self._gauge(cell) / "gauge.json").read_text())
         return FifoSizing(
-            fifos=fifos.fifo_depths(self.design(cell).nodes, record.pop("held_beats")),
-            interval_cycles=self.dataflow(cell).interval_cycles,
+            fifos=fifos.fifo_depths(_read_design(made).nodes, record.pop("held_beats")),
+            interval_cycles=finn.read_dataflow(made).interval_cycles,
             **record,
         )
 
@@ -457,9 +477,24 @@ class Pipeline:
 
         Deepening these, and no others, mends it, by the simulator with bounded gauges (see fifos.too_shallow()).
         """
-        sizing = self.fifo_sizing(cell)
-        gauge = self._opened_gauge(cell, self._gauge(cell))
-        causes = fifos.too_shallow(sizing.configured_depths, sizing.needed_depths, gauge.keeps_up)
+        return self._too_shallow(cell, self.fifo_sizing(cell))
+
+    def _shallow_by_default(self, cell: Cell) -> tuple[FifoDepth, ...]:
+        """The same where all FIFOs have FINN's default depth."""
+        return self._too_shallow(cell, self._sizing(cell, self._dataflow(cell)))
+
+    def _too_shallow(self, cell: Cell, sizing: FifoSizing) -> tuple[FifoDepth, ...]:
+        gauge = self._gauge(cell)
+        depths = {"configured": sizing.configured_depths, "needed": sizing.needed_depths}
+
+        def build(folder: Path) -> None:
+            keeps_up = self._opened_gauge(cell, gauge).keeps_up
+            causes = fifos.too_shallow(**depths, keeps_up=keeps_up)
+            (folder / "causes.json").write_text(json.dumps(causes))
+
+        # The gauge's own key holds the sources of all that is done here.
+        folder = self.store.get_or_build("shallow-fifos", digest_of([gauge.name, depths]), build)
+        causes = json.loads((folder / "causes.json").read_text())
         return tuple(fifo for fifo in sizing.fifos if fifo.name in causes)
 
     def sized_run(self, cell: Cell) -> DeviceRun:
