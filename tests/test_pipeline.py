@@ -60,8 +60,13 @@ def test_a_balanced_design_has_those_fifos_deeper_that_would_slow_it_down(
     )
     asked: list[Mapping[str, int] | None] = []
     monkeypatch.setattr(Pipeline, "_shallow_by_default", lambda self, cell: found)
-    monkeypatch.setattr(Pipeline, "_dataflow", lambda self, cell, depths=None: asked.append(depths) or tmp_path)
+
+    def compile_with(self: Pipeline, cell: Cell, depths: Mapping[str, int] | None = None) -> Path:
+        asked.append(depths)
+        return tmp_path
+
+    monkeypatch.setattr(Pipeline, "_dataflow", compile_with)
     monkeypatch.setattr(finn, "read_dataflow", lambda folder: folder)
     cell = Cell(quantization=Quantization.parse("A3W3"), folding=Folding(pe=8, simd=2), policy=policy)
-    assert Pipeline(store=Store(tmp_path)).dataflow(cell) == tmp_path
+    Pipeline(store=Store(tmp_path)).dataflow(cell)
     assert asked == [depths]
