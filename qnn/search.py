@@ -8,6 +8,7 @@ out, and both are proofs:
 - the nodes of it that are synthesised so far, the most parallel first, already take more than there is. The rest is
   never built.
 
+What is synthesised has the FIFOs that keep the interval: FINN's gauge is asked before (``qnn.pipeline``).
 FINN's estimates rule nothing out. A candidate on which Yosys runs out of time stays undecided, and the answer says so.
 Halving the list was not worth it: DSP slices leave two or three intervals to try, and whether a folding fits is not
 monotonic, since the DSP slices of PE x SIMD and SIMD x PE differ.
