@@ -6,7 +6,7 @@ as many steps. FINN streamlines all drawn layers in one process, as channels of 
 are drawn first and judged afterwards; a failure needs no shrinking, since it names the channel and the threshold.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from fixtures.activations import (
     SHAPES,
     WIDE,
     WIDENED,
+    BrevitasLayer,
     FinnLayer,
     Layer,
     MultiThreshold,
@@ -216,14 +217,12 @@ def test_multithreshold_gives_the_exact_codes_within_float32(
 def test_brevitas_gives_the_exact_codes_within_float32(
     quantization: Quantization,
     drawn_layers: list[Layer],
-    brevitas_codes: Callable[[Layer, NDArray[np.int64]], NDArray[np.int64]],
+    brevitas_layers: list[BrevitasLayer],
     record: Record,
 ) -> None:
     total = dict.fromkeys(Verdict, 0)
-    for k, layer in enumerate(drawn_layers):
-        accumulators = next_to_thresholds(layer)
-        codes = brevitas_codes(layer, accumulators)
-        comparison = compare_codes(layer.exact, accumulators * layer.exact.signs, codes)
+    for k, (layer, brevitas) in enumerate(zip(drawn_layers, brevitas_layers, strict=True)):
+        comparison = compare_codes(layer.exact, brevitas.accumulators * layer.exact.signs, brevitas.codes)
         comparison.require_explained(f"layer {k} of {layer.bits} bits")
         for verdict, count in comparison.counts.items():
             total[verdict] += count

@@ -116,7 +116,7 @@ def products_of_one_core(steps: int) -> float:
     import torch
 
     from qnn import batched, shard
-    from qnn.networks import WIDTHS
+    from qnn.parameters import WIDTHS
 
     cells, images = shard.GROUP, 100
     torch.set_num_threads(1)

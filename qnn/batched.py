@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qnn.networks import DROPOUT, WIDTHS, Network
+from qnn.networks import DROPOUT, Network
+from qnn.parameters import WIDTHS
 
 __all__ = [
     "Adam",

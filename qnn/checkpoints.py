@@ -3,7 +3,7 @@
 Tensors, for layer k from 0: ``k.codes`` (int8), ``k.weight_scales``, ``k.gamma``, ``k.beta``, ``k.mean``,
 ``k.variance``, ``k.activation_scale``, and ``input_scale`` (float32); the float network keeps torch's own names. The
 header's entry ``qnn`` is JSON: what was trained, how, with which versions, how well, and a checksum over that and all
-tensors.
+tensors. Torch, which takes many seconds to import, is imported where a network is built or saved, not to read numbers.
 """
 
 import hashlib
@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
@@ -26,9 +25,11 @@ from safetensors.numpy import save as serialize
 from qnn.cell import Cell, Quantization
 from qnn.errors import CellError, CheckpointError, TrainingError
 from qnn.files import write_atomically
-from qnn.networks import WIDTHS, Network, build_from_parameters, read_parameters
-from qnn.parameters import LayerParameters, NetworkParameters
-from qnn.training import Settings, Trained
+from qnn.parameters import WIDTHS, LayerParameters, NetworkParameters
+
+if TYPE_CHECKING:
+    from qnn.networks import Network
+    from qnn.training import Settings, Trained
 
 __all__ = ["Checkpoint", "load", "load_parameters", "read_header", "save"]
 
@@ -44,8 +45,8 @@ class Checkpoint:
     """A trained network as it is stored."""
 
     cell: Cell
-    settings: Settings
-    network: Network
+    settings: "Settings"
+    network: "Network"
     """In eval mode, with the stored scales; for evaluation and export, not for further training."""
     parameters: NetworkParameters | None
     """None for the float network."""
@@ -111,8 +112,12 @@ def _unpack(header: Mapping[str, Any], tensors: Tensors) -> NetworkParameters:
     )
 
 
-def save(path: Path, trained: Trained) -> None:
+def save(path: Path, trained: "Trained") -> None:
     """Write the checkpoint of a finished training, whole or not at all."""
+    import torch
+
+    from qnn.networks import read_parameters
+
     network = trained.network
     last = trained.log[-1]
     header: dict[str, Any] = {
@@ -217,6 +222,9 @@ def load(path: Path) -> Checkpoint:
 
     Raises CheckpointError where the file is missing, damaged, of another project or format, or not this network.
     """
+    from qnn.networks import build_from_parameters
+    from qnn.training import Settings
+
     header, tensors = _read(path)
     with _described_by(path):
         quantization = Quantization.parse(header["quantization"])
@@ -236,7 +244,11 @@ def load(path: Path) -> Checkpoint:
         )
 
 
-def _float_network(tensors: Tensors) -> Network:
+def _float_network(tensors: Tensors) -> "Network":
+    import torch
+
+    from qnn.networks import Network
+
     with torch.random.fork_rng(devices=[]):
         network = Network(Quantization(activation_bits=None, weight_bits=None))
     network.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()})

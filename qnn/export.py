@@ -7,7 +7,8 @@ import torch
 from onnx import GraphProto, ModelProto
 
 from qnn.files import write_atomically
-from qnn.networks import WIDTHS, Network
+from qnn.networks import Network
+from qnn.parameters import WIDTHS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Brevitas warns here of an optional package that export does not use

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from qnn.cell import DATASETS, Quantization
+from qnn.checkpoints import read_header
 from qnn.errors import CellError, HistoryError
 from qnn.files import write_atomically
 
@@ -181,9 +182,6 @@ def _log(path: Path) -> list[Mapping[str, Any]]:
 
 def _run(path: Path) -> tuple[str, list[dict[str, str]], dict[str, str]]:
     """Data set, lines of the histories' table and line of the trainings' table of one finished training."""
-    # Torch takes seconds to import, and only what is trained here is read with it.
-    from qnn.checkpoints import read_header
-
     header = read_header(path)
     log = _log(path.with_suffix(".jsonl"))
     try:

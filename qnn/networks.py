@@ -21,10 +21,9 @@ from torch import Tensor, nn
 
 from qnn.cell import INPUT_BITS, Quantization
 from qnn.errors import CellError
-from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, LayerParameters, NetworkParameters
+from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, WIDTHS, LayerParameters, NetworkParameters
 
 __all__ = [
-    "WIDTHS",
     "Network",
     "StoredScale",
     "build_from_parameters",
@@ -38,7 +37,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.empty(0).rename(None)  # type: ignore[no-untyped-call]
 
-WIDTHS = (1024, 64, 64, 64, 10)
 DROPOUT = 0.2
 
 # torch.compile does not follow NumPy's scalars.

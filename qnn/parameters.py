@@ -18,7 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PIXEL_OFFSET", "PIXEL_SCALE", "LayerParameters", "NetworkParameters"]
+__all__ = ["PIXEL_OFFSET", "PIXEL_SCALE", "WIDTHS", "LayerParameters", "NetworkParameters"]
+
+WIDTHS = (1024, 64, 64, 64, 10)
+"""Inputs of each layer, and the outputs of the last: TFC, of the study's own repository."""
 
 PIXEL_SCALE = np.float32(2 / 255)
 """Pixels 0..255 are mapped to [-1, 1] before the input quantiser."""

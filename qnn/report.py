@@ -39,8 +39,8 @@ def _frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _known(lines: pd.DataFrame) -> dict[str, Metric]:
-    """Every metric of a trained cell, from any of its lines."""
-    return {name: lines[name].dropna().iloc[-1] for name in lines.columns if lines[name].notna().any()}
+    """Every metric of a trained cell, from the last of its lines that has it."""
+    return {name: value for _, line in lines.iterrows() for name, value in line.dropna().items()}
 
 
 def _number(value: object, form: str = ",.0f") -> str:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,10 +91,15 @@ def test_codes_scales_and_batch_norm_are_stored_and_loaded_bit_for_bit(
     }
 
 
-def test_a_header_is_read_without_its_network_and_only_if_the_file_is_whole(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(checkpoints, "build_from_parameters")
+def test_header_and_numbers_are_read_without_torch(saved: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from qnn import checkpoints; path = Path(sys.argv[1]);"
+        "checkpoints.read_header(path); checkpoints.load_parameters(path); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, saved], check=True, timeout=60)
+
+
+def test_a_header_is_read_only_if_the_file_is_whole(saved: Path) -> None:
     header = checkpoints.read_header(saved)
     assert (header["dataset"], header["quantization"], header["settings"]["seed"]) == ("mnist", "A3W3", 3)
     content = bytearray(saved.read_bytes())

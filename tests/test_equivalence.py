@@ -12,8 +12,8 @@ from qnn.checkpoints import load
 from qnn.errors import EquivalenceError
 from qnn.inference import run
 from qnn.integer import ForwardPass, GoldenNetwork, IntegerLayer, IntegerNetwork
-from qnn.networks import WIDTHS, Network, build_from_parameters
-from qnn.parameters import LayerParameters, NetworkParameters
+from qnn.networks import Network, build_from_parameters
+from qnn.parameters import WIDTHS, LayerParameters, NetworkParameters
 from qnn.tools.finn import HardwareModel
 
 A3W3 = Cell(quantization=Quantization.parse("A3W3"))

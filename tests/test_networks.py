@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from qnn.cell import Quantization
 from qnn.errors import CellError
-from qnn.networks import WIDTHS, Network, build_from_parameters, read_parameters, torch_threads
-from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, NetworkParameters
+from qnn.networks import Network, build_from_parameters, read_parameters, torch_threads
+from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, WIDTHS, NetworkParameters
 
 CELLS = ("A2W2", "A3W3", "A8W8", "A2W8", "A8W2")
 

@@ -41,7 +41,8 @@ def _node_files(name: str, generated: Path) -> dict[str, str]:
 def _describe(node: NodeProto, files: dict[str, str]) -> dict[str, object]:
     """Fields of qnn.hdl.HardwareNode; the files it needs are added to `files`."""
     unit, name = getCustomOp(node), node.name
-    rtllib, generated = Path(get_settings().finn_rtllib), Path(unit.get_nodeattr("code_gen_dir_ipgen"))
+    # Resolved, as the paths below are: the environment may be reached by a symbolic link.
+    rtllib, generated = Path(get_settings().finn_rtllib).resolve(), Path(unit.get_nodeattr("code_gen_dir_ipgen"))
     files |= _node_files(name, generated)
     paths = [Path(path).resolve() for path in unit.get_rtl_file_list(abspath=True)]
     record: dict[str, object] = {
@@ -61,8 +62,8 @@ def _describe(node: NodeProto, files: dict[str, str]) -> dict[str, object]:
         paths.append(generated / f"{name}_memstream_wrapper.v")
     sources = []
     for path in paths:
-        if path.is_relative_to(rtllib.resolve()):
-            source = f"rtllib/{path.relative_to(rtllib.resolve())}"
+        if path.is_relative_to(rtllib):
+            source = f"rtllib/{path.relative_to(rtllib)}"
             files[source] = path.read_text()
         else:
             source = f"{name}/{path.name}"

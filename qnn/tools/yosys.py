@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version as distribution_version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from qnn import process
 from qnn.errors import DesignError, ToolFailed, ToolMissing
 from qnn.hdl import TOP, HardwareDesign, HardwareNode
 from qnn.resources import CELLS, Resources, count_cells
+from qnn.versions import tool_versions
 
 __all__ = [
     "NodeSynthesis",
@@ -136,7 +136,7 @@ def available() -> bool:
 def version() -> str:
     """The installed package's version, such as ``pyosys 0.70``. Raises ToolMissing."""
     _package()
-    return f"pyosys {distribution_version('pyosys')}"
+    return f"pyosys {tool_versions()['yosys']}"
 
 
 # ------------------------------------------------------------------------------------------------------ its libraries
@@ -181,6 +181,8 @@ def cell_models() -> str:
 
 def _neutral(text: str, name: str) -> str:
     """`text` with a node's name replaced, also as part of a longer identifier, but not ``..._1`` within ``..._10``."""
+    if name not in text:  # as in megabytes of weights
+        return text
     return re.sub(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![0-9])", NEUTRAL, text)
 
 
