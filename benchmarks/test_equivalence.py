@@ -5,6 +5,7 @@ one only where the accumulator lies within the bound of ``qnn.thresholding``; ea
 in the results. Anything else fails, naming layer, channel, accumulator, expected and got.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from fixtures.recording import Record
 from qnn import equivalence, integer
-from qnn.cell import Cell
+from qnn.cell import Cell, Thresholds
 from qnn.datasets import Images
 from qnn.evaluation import Evaluation
 from qnn.integer import GoldenNetwork
@@ -74,6 +75,36 @@ def test_finn_thresholds_are_exact_or_off_by_float32(
         finn_images_with_other_top1=differing.top1,
     )
     comparison.require_explained()
+
+
+def with_exact_thresholds(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
+    """Each cell by itself whose thresholds are not FINN's own."""
+    return {str(cell): (cell,) for cell in cells if cell.thresholds is Thresholds.EXACT}
+
+
+@pytest.mark.cells(grouped=with_exact_thresholds)
+def test_exact_thresholds_leave_no_difference(cells: tuple[Cell, ...], pipeline: Pipeline, record: Record) -> None:
+    (cell,) = cells
+    golden, pixels = pipeline.golden(cell), pipeline.images(cell).pixels
+    accumulators = pipeline.evaluation(cell).golden_accumulators
+    before, after = pipeline.finns_own_model(cell), pipeline.hardware_model(cell)
+    off, left = equivalence.compare_models(golden, before), equivalence.compare_models(golden, after)
+    changed, still = (
+        equivalence.images_that_differ(golden, model, accumulators, model.network.evaluate(pixels))
+        for model in (before, after)
+    )
+    record(
+        Evidence.PYTHON,
+        thresholds_replaced=off.float32 + off.ties,
+        images_with_other_accumulators_before=changed.accumulators,
+        images_with_other_top1_before=changed.top1,
+        thresholds_off=left.float32 + left.ties,
+        finn_images_with_other_accumulators=still.accumulators,
+        finn_images_with_other_top1=still.top1,
+    )
+    for k, activation in enumerate(left.activations):
+        np.testing.assert_array_equal(activation.other, activation.exact.thresholds, err_msg=f"activation {k}")
+    assert (still.accumulators, still.top1) == (0, 0)
 
 
 def test_finn_graph_equals_its_integers(

@@ -27,10 +27,10 @@ LAYERS = [
     ["page"],
     ["dataflow"],
     ["tools"],
-    ["equivalence"],
+    ["equivalence", "divergence"],
     ["evaluation"],
     ["pipeline"],
-    ["ahead", "search"],
+    ["ahead", "search", "diff"],
     ["cli"],
     ["__main__"],
 ]
