@@ -7,19 +7,34 @@ streamlined graph, hardware graph, RTL against FINN's integers: every node, exac
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qnn import equivalence
+from qnn import equivalence, reproducer
 from qnn.cell import Cell
-from qnn.divergence import Divergence, NodeValues, first_divergence
+from qnn.divergence import Divergence, NodeValues, first_divergence, stages
 from qnn.equivalence import Codes, Products
 from qnn.errors import CellError, EquivalenceError, QnnError
 from qnn.pipeline import Pipeline
 
-__all__ = ["Hop", "first_wrong_rtl_node", "hops"]
+__all__ = [
+    "Hop",
+    "first_wrong_rtl_node",
+    "hops",
+    "require_equal_rtl",
+    "streamlined_nodes",
+    "write_reproducer",
+]
+
+
+_GRAPHS = {"streamlined graph": "streamlined", "hardware graph": "hardware", "RTL": "folded"}
+"""The graph that has the nodes of a hop."""
+_PIXEL_BITS = 8
+_LOCATED = 16
+"""Images with which a wrong node is looked for, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +48,8 @@ class Hop:
     """Of these, how many differ as float32 explains; 0 where that is no excuse."""
     difference: str | None
     """The first one that nothing explains; None where there is none."""
+    divergence: Divergence | None = None
+    """The same where a node of FINN's is at fault."""
     not_run: str | None = None
     """Why the hop could not run."""
 
@@ -65,6 +82,54 @@ def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Iterator[Hop]
 def first_wrong_rtl_node(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Divergence | None:
     """The first node of the RTL that does not give FINN's integers for these images."""
     return _first_wrong("RTL", pipeline, cell, images, pipeline.rtl_nodes(cell, images))
+
+
+def require_equal_rtl(
+    pipeline: Pipeline, cell: Cell, expected: NDArray[np.int64], got: NDArray[np.int64], reproducers: Path
+) -> None:
+    """Raise EquivalenceError unless the RTL's accumulators [images, classes] of the first images are the expected ones.
+
+    It names the first wrong node, and a folder below `reproducers` that shows it without this suite.
+    """
+    try:
+        equivalence.require_equal(expected, got, "RTL")
+    except EquivalenceError as error:
+        images = np.flatnonzero((expected != got).any(axis=1))[:_LOCATED].tolist()
+        found = first_wrong_rtl_node(pipeline, cell, images)
+        if found is None:
+            raise EquivalenceError(f"{error}; every node is right when these images are streamed alone") from None
+        where = write_reproducer(pipeline, cell, found, images, reproducers)
+        raise EquivalenceError(f"{error}\n{found}\nreproducer: {where}") from None
+
+
+def write_reproducer(
+    pipeline: Pipeline, cell: Cell, divergence: Divergence, images: Sequence[int], folder: Path
+) -> Path:
+    """A folder below `folder` with the one wrong node, what it has to give for `images`, and a script that shows it."""
+    values = stages(pipeline.hardware_model(cell).network, pipeline.images(cell).pixels[list(images)])
+    case = reproducer.NodeCase(
+        name=divergence.node,
+        op_type=divergence.op_type,
+        model=pipeline.graph(cell, _GRAPHS[divergence.hop]),
+        inputs=values[divergence.takes],
+        expected=values[divergence.gives],
+        story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{divergence}",
+    )
+    target = folder / f"{cell}-{divergence.node}"
+    if divergence.hop != "RTL":
+        return reproducer.write(target, case)
+    layers = pipeline.dataflow(cell).layers
+    place = next(k for k, layer in enumerate(layers) if layer.name == divergence.node)
+    before, own = layers[place - 1], layers[place]
+    streams = reproducer.Streams(
+        input_bits=before.output_bits if place else _PIXEL_BITS,
+        input_lanes=before.output_lanes if place else own.output_lanes,
+        output_bits=own.output_bits,
+        output_lanes=own.output_lanes,
+        output_signed=own.output_signed,
+    )
+    design = reproducer.only_node(pipeline.simulated_design(cell), divergence.node)
+    return reproducer.write(target, case, design, streams)
 
 
 def _first_wrong(
@@ -125,7 +190,8 @@ def _thresholds(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
 def _exactly(name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues]) -> Hop:
     found = _first_wrong(name, pipeline, cell, images, nodes)
     compared = sum(node.values.size for node in nodes)
-    return Hop(name=name, compared=compared, float32=0, difference=None if found is None else str(found))
+    difference = None if found is None else str(found)
+    return Hop(name=name, compared=compared, float32=0, difference=difference, divergence=found)
 
 
 def _streamlined(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:

@@ -49,6 +49,9 @@ class Divergence:
     images: int
     around: str
     """Thresholds or weights around the place."""
+    takes: int
+    """The stage that the node takes, and the one that it gives: see stages()."""
+    gives: int
 
     def __str__(self) -> str:
         if self.channel is None:
@@ -104,6 +107,8 @@ def first_divergence(
                 wrong_images=int(wrong.sum()),
                 images=len(wanted),
                 around=_around(network, expected, before, stage, given, row, channel),
+                takes=before,
+                gives=stage,
             )
         # In a standstill the nodes before the one at fault are held up, and those behind it have nothing to take: it is
         # the last that has taken an image for which it has given nothing.
@@ -119,6 +124,8 @@ def first_divergence(
                 wrong_images=len(wanted) - len(given),
                 images=len(wanted),
                 around=f"it took {taken} images, and all {len(given)} that it gave are right",
+                takes=before,
+                gives=stage,
             )
         taken = len(given)
     return stopped

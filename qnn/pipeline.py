@@ -275,6 +275,11 @@ class Pipeline:
         """FINN's folded graph: its nodes with geometry, expected cycles and estimates."""
         return finn.read_dataflow(self._delivered(cell))
 
+    def graph(self, cell: Cell, name: str) -> Path:
+        """One of FINN's graphs of the cell: ``finn``, ``streamlined``, ``hardware`` or, as delivered, ``folded``."""
+        made = self._delivered(cell) if name == "folded" else self._dataflow(cell)
+        return made / f"{name}.onnx"
+
     def hardware_model(self, cell: Cell) -> HardwareModel:
         """The hardware integer model: what FINN's streamlined graph computes."""
         return finn.read_hardware_model(self._dataflow(cell))
@@ -308,15 +313,15 @@ class Pipeline:
 
     def converted_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
         """FINN-ONNX before streamlining executed on the test set: as qonnx_run(), but ``products_<k>`` of codes."""
-        return self._executed(self._dataflow(cell) / "finn.onnx", cell)
+        return self._executed(self.graph(cell, "finn"), cell)
 
     def graph_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
         """FINN's streamlined graph executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
-        return self._executed(self._dataflow(cell) / "streamlined.onnx", cell)
+        return self._executed(self.graph(cell, "streamlined"), cell)
 
     def inference_cost(self, cell: Cell) -> InferenceCost:
         """What one image takes, as QONNX counts it on FINN's streamlined graph."""
-        model = self._dataflow(cell) / "streamlined.onnx"
+        model = self.graph(cell, "streamlined")
         key = {
             "model": digest_of_files(model),
             "source": digest_of_files(_SOURCE / "dataflow"),
@@ -403,7 +408,7 @@ class Pipeline:
 
     def graph_nodes(self, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
         """What every node of FINN's hardware graph gives for the same, executed by FINN in Python."""
-        model = self._dataflow(cell) / "hardware.onnx"
+        model = self.graph(cell, "hardware")
         key = {
             "model": digest_of_files(model),
             "images": [cell.dataset, *images],
@@ -420,6 +425,10 @@ class Pipeline:
                 NodeValues(name=str(name), op_type=str(op_type), values=arrays[f"node_{k}"])
                 for k, (name, op_type) in enumerate(names)
             ]
+
+    def simulated_design(self, cell: Cell) -> HardwareDesign:
+        """FINN's RTL with the edits that the simulator needs."""
+        return self._accepted_by_verilator(self.design(cell))[0]
 
     def netlist_run(self, cell: Cell) -> DeviceRun:
         """The first images of the test set through the synthesised netlist in Verilator.

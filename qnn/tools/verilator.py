@@ -28,6 +28,7 @@ from qnn.process import run
 from qnn.tools import gxx
 
 __all__ = [
+    "LANGUAGE",
     "STREAM_DRIVER",
     "Installation",
     "Simulation",
@@ -37,6 +38,7 @@ __all__ = [
     "build_library",
     "check",
     "find",
+    "no_nodes_header",
     "parse_refusals",
     "parse_statistics",
     "parse_version",
@@ -59,9 +61,9 @@ _PROGRAM = "simulator"
 _DESCRIPTION = "simulator.json"
 _HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 
-# Lint and style warnings on FINN's files are FINN's. A delay occurs in a watchdog only, so time need not be
-# simulated; assertions, which FINN's files use for warnings, cost a tenth of the speed.
-_LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+"""Options with which FINN's files are read. Lint and style warnings on them are FINN's. A delay occurs in a watchdog
+only, so time need not be simulated; assertions, which FINN's files use for warnings, cost a tenth of the speed."""
 _OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult", "-1", "--structs-packed")
 
 # Cycles a second of processor time, each pair measured in turn. That nodes sleep (simulate.cpp) made A3W3 PE8-SIMD8
@@ -202,7 +204,7 @@ def check(design: HardwareDesign, *, top: str = TOP, timeout_s: float = 300) -> 
         design.write(folder)
         log = folder / "verilator.log"
         try:
-            arguments = ["--lint-only", *_LANGUAGE, "--top-module", top, *_sources(design)]
+            arguments = ["--lint-only", *LANGUAGE, "--top-module", top, *_sources(design)]
             run_verilator(arguments, cwd=folder, log=log, timeout_s=timeout_s)
         except ToolFailed:
             refusals = parse_refusals(log.read_text(errors="replace"))
@@ -298,6 +300,11 @@ def _nodes_header(nodes: Sequence[tuple[str, str]], symbols: str, root: str) -> 
             raise ToolFailed(f"Verilator {version()} gives no C++ variable {', '.join(missing)}")
         lines.append(f"    function({k}, {', '.join(f'top.rootp->{wire}' for wire in wires)});")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def no_nodes_header() -> str:
+    """nodes.h for a design whose nodes are not to sleep."""
+    return _nodes_header([], "", "")
 
 
 def _library_units() -> list[gxx.Unit]:
@@ -410,7 +417,7 @@ def _build(
         control = ["control.vlt"]
 
     start = monotonic()
-    arguments = ["--cc", *_LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
+    arguments = ["--cc", *LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
     arguments += [f"-D{macro}" for macro in macros]
     run_verilator(
         [*arguments, *control, *_sources(design)], cwd=work, log=folder / "verilator.log", timeout_s=timeout_s
