@@ -339,6 +339,46 @@ def test_a_node_that_sleeps_too_long_is_seen(
     assert (simulation.output != one_clock.output).any() or simulation.cycles != one_clock.cycles
 
 
+ADDS_ONE = """
+    reg [31:0] data = 0;
+    reg full = 0;
+    assign in0_V_tready = !full || out0_V_tready;
+    assign out0_V_tvalid = full;
+    assign out0_V_tdata = data + 1;
+    always @(posedge ap_clk) begin
+        if(!ap_rst_n) full <= 0;
+        else if(in0_V_tready) begin full <= in0_V_tvalid; data <= in0_V_tdata; end
+    end
+"""
+STICKS_AT_7 = """
+    reg stuck = 0;
+    assign in0_V_tready = out0_V_tready && !stuck;
+    assign out0_V_tvalid = in0_V_tvalid && !stuck;
+    assign out0_V_tdata = in0_V_tdata;
+    always @(posedge ap_clk) if(ap_rst_n && in0_V_tvalid && in0_V_tdata == 7) stuck <= 1;
+"""
+
+
+def test_taps_tell_every_beat_of_every_stream_and_in_a_standstill_those_before(library: Path, tmp_path: Path) -> None:
+    simulator = verilator.build(chain(ADDS_ONE, ADDS_ONE, STICKS_AT_7), tmp_path / "s", library=library)
+    for words, whole in ((np.arange(100, 140), 40), (np.arange(3, 20), 3)):
+        frames = words.astype("<u4").view(np.uint8).reshape(-1, 4)
+        streams = [
+            beats.view("<u4").ravel()
+            for beats in verilator.taps(simulator, frames, output_beats=1, stall_limit_cycles=1000)
+        ]
+        assert len(streams) == 4
+        for k, beats in enumerate(streams):
+            np.testing.assert_array_equal(beats, words[: len(beats)] + min(k, 2))
+        assert len(streams[3]) == whole
+        assert all(whole <= len(beats) <= min(whole + 4, len(words)) for beats in streams)
+
+
+def test_a_top_that_is_no_chain_has_no_taps(summing: Simulator) -> None:
+    with pytest.raises(ToolFailed, match="it is no chain of nodes"):
+        verilator.taps(summing, as_bytes(values(1)), output_beats=1)
+
+
 def test_a_top_that_is_no_chain_has_one_clock(library: Path, tmp_path: Path) -> None:
     design = chain(FORGETTING, FORGETTING)
     text = design.files[f"{TOP}.sv"].replace(".in0_V_tdata(s1_tdata)", ".in0_V_tdata(~s1_tdata)")
