@@ -7,7 +7,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from qnn.cell import Quantization
+from qnn.cell import Quantization, Thresholds
 from qnn.results import Evidence, Metric, Row, Status
 
 __all__ = ["summary"]
@@ -15,6 +15,8 @@ __all__ = ["summary"]
 _NOT_KNOWN = "-"
 _LEAST_WIDTH = 160
 """Columns that the tables need; a narrower terminal wraps their lines rather than losing figures."""
+_EXACT = f"-{Thresholds.EXACT}"
+"""End of the folding of a design with exact thresholds."""
 _LAYERED = 2
 """Designs that are shown layer by layer, at most: of more, the rows and the report page have the layers."""
 
@@ -72,6 +74,18 @@ def _float32(known: Mapping[str, Metric]) -> str | None:
             f"{known['finn_images_with_other_top1']:,}"
         )
     return f"off by float32 alone: {'; '.join(parts)}" if parts else None
+
+
+def _replaced(metrics: Mapping[str, Metric]) -> str | None:
+    """What exact thresholds in place of FINN's changed."""
+    if "thresholds_replaced" not in metrics:
+        return None
+    return (
+        f"{metrics['thresholds_replaced']:,} of FINN's thresholds replaced by exact ones, which changed "
+        f"{metrics['images_with_other_accumulators_before']:,} images and the top-1 of "
+        f"{metrics['images_with_other_top1_before']:,}; now {metrics['thresholds_off']:,} thresholds and "
+        f"{metrics['finn_images_with_other_accumulators']:,} images differ from the exact integers"
+    )
 
 
 Cells = Mapping[Quantization, Mapping[str, Metric]]
@@ -290,7 +304,9 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         color_system="standard" if color else None,
     )
     frame = _frame(rows)
-    known = {str(trained): _known(frame.loc[trained]) for trained in dict.fromkeys(frame.index.get_level_values(0))}
+    names, exact = (frame.index.get_level_values(level) for level in ("trained", "folding"))
+    exact = exact.str.endswith(_EXACT)
+    known = {str(trained): _known(frame[(names == trained) & ~exact]) for trained in dict.fromkeys(names)}
     several = _several(known)
     for name, cells in several.items():
         console.print(*_grid(name, cells), *_notes(cells), "", sep="\n", highlight=False)
@@ -302,6 +318,9 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         console.print(_heading(trained, metrics), highlight=False)
         if float32 := _float32(metrics):
             console.print(float32, highlight=False)
+        for folding in [name for name in foldings.index if name.endswith(_EXACT)]:
+            if replaced := _replaced(foldings.loc[folding].dropna()):
+                console.print(f"{folding}: {replaced}", highlight=False)
         if len(foldings):
             console.print(*_tables(foldings), highlight=False, sep="")
         layered = [row for row in rows if row.hop == "resources" and row.layers]

@@ -12,6 +12,7 @@ from qnn.cell import (
     LayerFolding,
     Policy,
     Quantization,
+    Thresholds,
     balanced_folding,
     dataset_name,
     fold_layers,
@@ -112,11 +113,20 @@ def test_an_unknown_policy_is_refused_by_name() -> None:
         Policy.parse("auto")
 
 
+def test_unknown_thresholds_are_refused_by_name() -> None:
+    assert Thresholds.parse("Exact") is Thresholds.EXACT
+    with pytest.raises(CellError, match="unknown thresholds 'float': there are finn, exact"):
+        Thresholds.parse("float")
+
+
 def test_the_id_of_a_cell_selects_with_k() -> None:
     cell = Cell(quantization=Quantization.parse("A3W3"), folding=Folding(pe=8, simd=8))
     assert str(cell) == "tfc-fashion_mnist-A3W3-PE8-SIMD8"
     assert str(cell.trained) == "tfc-fashion_mnist-A3W3"
-    assert str(replace(cell, policy=Policy.BALANCED)) == "tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced"
+    balanced = replace(cell, policy=Policy.BALANCED)
+    assert str(balanced) == "tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced"
+    assert str(replace(cell, thresholds=Thresholds.EXACT)) == "tfc-fashion_mnist-A3W3-PE8-SIMD8-exact"
+    assert str(replace(balanced, thresholds=Thresholds.EXACT)) == "tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced-exact"
 
 
 @pytest.mark.parametrize("text", ["fashion-mnist", "fashion_mnist", "Fashion-MNIST"])

@@ -14,7 +14,7 @@ from layout import require_apart
 from matplotlib.figure import Figure
 
 from qnn import figures, hardware, hardware_figures, hardware_page, paper
-from qnn.cell import PART, Cell, Policy
+from qnn.cell import PART, Cell, Policy, Thresholds
 from qnn.cli import main
 from qnn.errors import QnnError
 from qnn.hardware_page import Section, section
@@ -274,7 +274,10 @@ def test_no_folder_is_no_rows_and_a_damaged_line_is_told(tmp_path: Path) -> None
         hardware.read_folder(tmp_path)
 
 
-@pytest.mark.parametrize("cell", [*CELLS, CELLS[0].trained], ids=str)
+EXACT = [replace(CELLS[0], policy=policy, thresholds=Thresholds.EXACT) for policy in Policy]
+
+
+@pytest.mark.parametrize("cell", [*CELLS, CELLS[0].trained, *EXACT], ids=str)
 def test_ids_of_cells_are_read(cell: Cell) -> None:
     assert hardware.parse_cell(str(cell)) == cell
 
@@ -297,6 +300,11 @@ def test_a_design_has_the_figures_of_all_its_tests_and_of_its_trained_cell(rows:
     assert line["lut_share_beside_shell"] == pytest.approx(line["lut"] / (53_200 - 6_425))
     assert line["worst_share"] == max(line[f"{name}_share_beside_shell"] for name in hardware_figures.RESOURCES)
     assert line["evidence"] == "rtlsim, synthesis"
+
+
+def test_designs_with_exact_thresholds_are_not_the_studys(rows: list[Row]) -> None:
+    more = [*rows, *(row("throughput", cell, Evidence.RTLSIM, throughput_images_per_s=1.0) for cell in EXACT)]
+    assert hardware.designs(more).equals(hardware.designs(rows))
 
 
 def test_what_no_row_says_is_not_known(rows: list[Row]) -> None:

@@ -143,6 +143,13 @@ def test_any_cell_at_any_folding_by_any_policy_can_be_asked_for() -> None:
     }
 
 
+def test_a_design_can_be_asked_for_with_finns_thresholds_and_with_exact_ones() -> None:
+    options = ("--cells", "A8W8", "--foldings", "8x8", "--thresholds", "finn,exact")
+    assert _hardware(*options) == {"A8W8-PE8-SIMD8", "A8W8-PE8-SIMD8-exact"}
+    replaced = [line for line in _collected(*options) if "test_exact_thresholds_leave_no_difference" in line]
+    assert [line.partition("[")[2] for line in replaced] == ["tfc-fashion_mnist-A8W8-PE8-SIMD8-exact]"]
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
@@ -151,6 +158,7 @@ def test_any_cell_at_any_folding_by_any_policy_can_be_asked_for() -> None:
         ("--cells", "A3W9", "--cells: unknown cell 'A3W9'"),
         ("--cells", "float", "--cells: the float network has no integers and no hardware"),
         ("--policy", "fast", "--policy: unknown policy 'fast': there are uniform, balanced"),
+        ("--thresholds", "true", "--thresholds: unknown thresholds 'true': there are finn, exact"),
         ("--matrix=paper", "--cells=A3W3", "--matrix paper is a list of designs; select from it with -k"),
     ],
 )

@@ -152,6 +152,22 @@ def test_a_single_cell_says_what_float32_changes() -> None:
     assert "W3" not in text.replace("A3W3", "")
 
 
+def test_exact_thresholds_say_what_they_changed_and_do_not_stand_for_finns_own() -> None:
+    finns: dict[str, Metric] = {"finn_images_with_other_accumulators": 8, "finn_images_with_other_top1": 1}
+    before: dict[str, Metric] = {"images_with_other_accumulators_before": 8, "images_with_other_top1_before": 1}
+    left: dict[str, Metric] = {"thresholds_off": 0, "finn_images_with_other_accumulators": 0}
+    text = _show(
+        replace(_row("equivalence", "PE8-SIMD8"), metrics={"thresholds_off": 290, "thresholds": 1_599, **finns}),
+        replace(_row("equivalence", "PE8-SIMD8-exact"), metrics={"thresholds_replaced": 290, **before, **left}),
+    )
+    assert "290 of 1,599 FINN thresholds, which change 8 images and the top-1 of 1" in text
+    assert (
+        "PE8-SIMD8-exact: 290 of FINN's thresholds replaced by exact ones, which changed 8 images and the top-1 of 1; "
+        "now 0 thresholds and 0 images differ from the exact integers"
+    ) in text
+    assert "PE8-SIMD8-exact" in _show(_row("equivalence", "PE8-SIMD8-exact", images=10, images_equal=10))
+
+
 def test_an_extrapolated_figure_is_marked_and_explained() -> None:
     text = _show(_row("throughput", "PE2-SIMD2", throughput_images_per_s=6_103.0, extrapolated=True))
     assert "6,103*" in text
