@@ -39,7 +39,7 @@ from qnn.tools.timing import Timing
 from qnn.versions import tool_versions
 
 if TYPE_CHECKING:
-    from qnn.networks import Network
+    from qnn.networks import Chain
 
 __all__ = ["DeviceRun", "NodeSynthesis", "Pipeline", "images_to_simulate"]
 
@@ -184,7 +184,7 @@ class Pipeline:
             )
         return path
 
-    def network(self, cell: Cell) -> "Network":
+    def network(self, cell: Cell) -> "Chain":
         """The trained Brevitas network, in eval mode, with the stored scales."""
         from qnn import checkpoints
 
