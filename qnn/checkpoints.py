@@ -28,7 +28,7 @@ from qnn.files import write_atomically
 from qnn.parameters import WIDTHS, LayerParameters, NetworkParameters
 
 if TYPE_CHECKING:
-    from qnn.networks import Network
+    from qnn.networks import Chain
     from qnn.training import Settings, Trained
 
 __all__ = ["Checkpoint", "load", "load_parameters", "read_header", "save"]
@@ -46,7 +46,7 @@ class Checkpoint:
 
     cell: Cell
     settings: "Settings"
-    network: "Network"
+    network: "Chain"
     """In eval mode, with the stored scales; for evaluation and export, not for further training."""
     parameters: NetworkParameters | None
     """None for the float network."""
@@ -244,7 +244,7 @@ def load(path: Path) -> Checkpoint:
         )
 
 
-def _float_network(tensors: Tensors) -> "Network":
+def _float_network(tensors: Tensors) -> "Chain":
     import torch
 
     from qnn.networks import Network

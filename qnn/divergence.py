@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qnn.integer import IntegerNetwork
+from qnn.tools import verilator
+from qnn.tools.finn import LayerGeometry
 
-__all__ = ["Divergence", "NodeValues", "first_divergence", "stages"]
+__all__ = ["Divergence", "NodeValues", "first_divergence", "read_taps", "stages"]
 
 _STAGES = ("MVAU", "MatMul", "Thresholding", "MultiThreshold")
 """Kinds of nodes that go from one stage to the next."""
@@ -62,6 +64,19 @@ class Divergence:
             f"{self.hop}: the first wrong node is {self.node} ({self.op_type}), in {self.wrong_images} of "
             f"{self.images} images; {what}; {self.around}"
         )
+
+
+def read_taps(layers: Sequence[LayerGeometry], streams: Sequence[NDArray[np.uint8]], inputs: int) -> list[NodeValues]:
+    """What ``verilator.taps`` gives, as each node's integers; an image has `inputs` pixels."""
+    channels, nodes = inputs, []
+    for layer, beats in zip(layers, streams[1:], strict=True):
+        if layer.folding is not None:
+            channels = layer.folding.outputs
+        bits, lanes = layer.output_bits, layer.output_lanes
+        values = verilator.unpack(beats, lane_bits=bits, lanes=lanes, signed=layer.output_signed).reshape(-1)
+        whole = values[: len(values) // channels * channels].reshape(-1, channels)
+        nodes.append(NodeValues(name=layer.name, op_type=layer.op_type, values=whole))
+    return nodes
 
 
 def stages(network: IntegerNetwork, pixels: NDArray[np.uint8]) -> list[NDArray[np.int64]]:

@@ -18,7 +18,7 @@ from qnn.integer import GoldenNetwork
 from qnn.thresholding import CodeComparison, compare_codes
 
 if TYPE_CHECKING:
-    from qnn.networks import Network
+    from qnn.networks import Chain
 
 __all__ = ["Evaluation", "evaluate", "load", "save"]
 
@@ -39,7 +39,7 @@ class Evaluation:
     """Of every code and sum of Brevitas' forward pass."""
 
 
-def evaluate(network: "Network", golden: GoldenNetwork, pixels: NDArray[np.uint8]) -> Evaluation:
+def evaluate(network: "Chain", golden: GoldenNetwork, pixels: NDArray[np.uint8]) -> Evaluation:
     """Run both on `pixels` [images, inputs] and compare them layer by layer."""
     from qnn import inference  # torch takes seconds, which reading a file does not need
 

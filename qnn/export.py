@@ -7,8 +7,7 @@ import torch
 from onnx import GraphProto, ModelProto
 
 from qnn.files import write_atomically
-from qnn.networks import Network
-from qnn.parameters import WIDTHS
+from qnn.networks import Chain
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Brevitas warns here of an optional package that export does not use
@@ -27,15 +26,15 @@ def _strip(graph: GraphProto) -> None:
         part.doc_string = ""
 
 
-def qonnx_bytes(network: Network) -> bytes:
-    """`network` as a QONNX model: float32 pixels 0..255 [1, 1024] in, logits [1, 10] out, initialisers inside.
+def qonnx_bytes(network: Chain) -> bytes:
+    """`network` as a QONNX model: float32 pixels 0..255 [1, inputs] in, logits [1, outputs] out, initialisers inside.
 
     The same network gives the same bytes on every export, on any machine (with the same torch and Brevitas).
     The network is left in the mode it was in.
     """
     model: ModelProto = export_qonnx(
         network,
-        args=torch.zeros(1, WIDTHS[0]),
+        args=torch.zeros(1, network.inputs),
         dynamo=True,
         verbose=False,
         external_data=False,
@@ -50,6 +49,6 @@ def qonnx_bytes(network: Network) -> bytes:
     return content
 
 
-def export(network: Network, path: Path) -> None:
+def export(network: Chain, path: Path) -> None:
     """Write qonnx_bytes() to `path`, whole or not at all."""
     write_atomically(path, qonnx_bytes(network))

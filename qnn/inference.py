@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from qnn.integer import ForwardPass
-from qnn.networks import Network, torch_threads
+from qnn.networks import Chain, torch_threads
 
 __all__ = ["run"]
 
@@ -39,7 +39,7 @@ def _codes(activation: Any, outputs: Tensor) -> NDArray[np.int16]:
 
 
 @torch.no_grad()
-def run(network: Network, pixels: NDArray[np.uint8]) -> ForwardPass:
+def run(network: Chain, pixels: NDArray[np.uint8]) -> ForwardPass:
     """One forward pass of a quantised network in eval mode, for pixels [images, inputs]; nothing is computed twice."""
     starts = range(0, max(len(pixels), 1), _CHUNK_IMAGES)
     # One thread: its sums are then the same on any number of cores. Nothing is lost: such small tensors gain little
@@ -54,7 +54,7 @@ def run(network: Network, pixels: NDArray[np.uint8]) -> ForwardPass:
     )
 
 
-def _run(network: Network, pixels: Tensor) -> ForwardPass:
+def _run(network: Chain, pixels: Tensor) -> ForwardPass:
     with _outputs(network.activations) as activated, _outputs(network.linears) as summed:
         logits = network(pixels.float())
     return ForwardPass(

@@ -9,14 +9,19 @@ norm, a quantised HardTanh in front of each dropout::
 
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from brevitas.nn import QuantHardTanh, QuantLinear
-from brevitas.quant import Int8ActPerTensorFloatMinMaxInit, Int8WeightPerChannelFloat, Int8WeightPerTensorFloat
+from brevitas.nn import QuantHardTanh, QuantLinear, QuantReLU
+from brevitas.quant import (
+    Int8ActPerTensorFloatMinMaxInit,
+    Int8WeightPerChannelFloat,
+    Int8WeightPerTensorFloat,
+    Uint8ActPerTensorFloatMaxInit,
+)
 from torch import Tensor, nn
 
 from qnn.cell import INPUT_BITS, Quantization
@@ -24,6 +29,7 @@ from qnn.errors import CellError
 from qnn.parameters import PIXEL_OFFSET, PIXEL_SCALE, WIDTHS, LayerParameters, NetworkParameters
 
 __all__ = [
+    "Chain",
     "Network",
     "StoredScale",
     "build_from_parameters",
@@ -53,33 +59,44 @@ def _hardtanh(bits: int | None) -> Any:
     return QuantHardTanh(act_quant=Int8ActPerTensorFloatMinMaxInit, bit_width=bits, min_val=-1.0, max_val=1.0)
 
 
-def _linear(inputs: int, outputs: int, bits: int | None, *, per_channel: bool) -> Any:
+def _relu(bits: int) -> Any:
+    """Activation quantiser: unsigned, full range 0..2^n-1, one learned scale."""
+    return QuantReLU(act_quant=Uint8ActPerTensorFloatMaxInit, bit_width=bits, max_val=1.0)
+
+
+def _linear(inputs: int, outputs: int, bits: int | None, *, per_channel: bool, narrow: bool = True) -> Any:
     """Weight quantiser: signed, narrow range (FINN's RTL MVAU takes no other), scale = max |w| / (2^(n-1) - 1)."""
     if bits is None:
         return nn.Linear(inputs, outputs, bias=False)
     quantizer = Int8WeightPerChannelFloat if per_channel else Int8WeightPerTensorFloat
-    return QuantLinear(inputs, outputs, bias=False, weight_quant=quantizer, weight_bit_width=bits)
+    return QuantLinear(
+        inputs, outputs, bias=False, weight_quant=quantizer, weight_bit_width=bits, weight_narrow_range=narrow
+    )
 
 
-class Network(nn.Module):
-    """TFC: float32 pixels 0..255 [N, 1024] to logits [N, 10].
+class Chain(nn.Module):
+    """Fully connected layers of any widths and bit widths: float32 pixels 0..255 [N, inputs] to logits [N, outputs].
 
-    Weights are scaled per output channel, on the last layer per tensor. Random numbers (initial weights, dropout)
-    come from torch's default generator.
+    Each layer is an activation, dropout, a linear layer without bias and batch norm, in this order.
     """
 
-    def __init__(self, quantization: Quantization, *, input_bits: int = INPUT_BITS) -> None:
+    def __init__(self, activations: Sequence[Any], linears: Sequence[Any]) -> None:
         super().__init__()
-        self.quantization = quantization
-        bits = (None if quantization.is_float else input_bits, *[quantization.activation_bits] * (len(WIDTHS) - 2))
-        shapes = list(itertools.pairwise(WIDTHS))
-        self.activations = nn.ModuleList(_hardtanh(b) for b in bits)
-        self.dropouts = nn.ModuleList(nn.Dropout(DROPOUT) for _ in shapes)
-        self.linears = nn.ModuleList(
-            _linear(inputs, outputs, quantization.weight_bits, per_channel=outputs != WIDTHS[-1])
-            for inputs, outputs in shapes
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(outputs) for _, outputs in shapes)
+        self.activations = nn.ModuleList(activations)
+        self.dropouts = nn.ModuleList(nn.Dropout(DROPOUT) for _ in linears)
+        self.linears = nn.ModuleList(linears)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(linear.out_features) for linear in linears)
+
+    @property
+    def inputs(self) -> int:
+        """Pixels of an image."""
+        first: Any = self.linears[0]
+        return int(first.in_features)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing is quantised."""
+        return not isinstance(self.linears[0], QuantLinear)
 
     @staticmethod
     def normalise(pixels: Tensor) -> Tensor:
@@ -92,6 +109,25 @@ class Network(nn.Module):
         for activation, dropout, linear, norm in layers:
             x = norm(linear(dropout(activation(x))))
         return x
+
+
+class Network(Chain):
+    """TFC: float32 pixels 0..255 [N, 1024] to logits [N, 10].
+
+    Weights are scaled per output channel, on the last layer per tensor. Random numbers (initial weights, dropout)
+    come from torch's default generator.
+    """
+
+    def __init__(self, quantization: Quantization, *, input_bits: int = INPUT_BITS) -> None:
+        bits = (None if quantization.is_float else input_bits, *[quantization.activation_bits] * (len(WIDTHS) - 2))
+        super().__init__(
+            [_hardtanh(b) for b in bits],
+            [
+                _linear(inputs, outputs, quantization.weight_bits, per_channel=outputs != WIDTHS[-1])
+                for inputs, outputs in itertools.pairwise(WIDTHS)
+            ],
+        )
+        self.quantization = quantization
 
 
 class StoredScale(nn.Module):
@@ -136,12 +172,16 @@ def _scale_and_bits(activation: Any) -> tuple[np.float32, int]:
     return np.float32(activation.act_quant.scale().item()), int(activation.act_quant.bit_width().item())
 
 
-def read_parameters(network: Network) -> NetworkParameters:
+def _is_signed(activation: Any) -> bool:
+    return bool(activation.act_quant.is_signed)
+
+
+def read_parameters(network: Chain) -> NetworkParameters:
     """The exact parameters of a quantised network, bit for bit as its forward pass in eval mode uses them.
 
     Raises CellError for the float network, which has no integer codes.
     """
-    if network.quantization.is_float:
+    if network.is_float:
         raise CellError("the float network has no integer parameters: choose a cell from A2W2 to A8W8")
     input_scale, input_bits = _scale_and_bits(network.activations[0])
     layers = []
@@ -164,17 +204,22 @@ def read_parameters(network: Network) -> NetworkParameters:
                 epsilon=norm.eps,
                 activation_scale=scale,
                 activation_bits=bits,
+                activation_signed=activation is None or _is_signed(activation),
             )
         )
     return NetworkParameters(input_scale=input_scale, input_bits=input_bits, layers=tuple(layers))
 
 
-def _set_activation(activation: Any, scale: np.float32 | None, bits: int | None) -> None:
-    """Brevitas computes the scale as |value| / 2^(n-1): exact in both directions, since it only moves the exponent."""
-    if scale is None or bits is None:
-        raise CellError("only the last layer may come without an activation")
-    value = activation.act_quant.fused_activation_quant_proxy.tensor_quant.scaling_impl.value
-    value.copy_(torch.tensor(scale * np.float32(2 ** (bits - 1))))
+def _set_activation(activation: Any, scale: np.float32, bits: int) -> None:
+    """Brevitas computes the scale as |value| / 2^(n-1): exact in both directions, since it only moves the exponent.
+
+    Where the activation is unsigned it divides by 2^n - 1, which rounds; so the scale becomes a constant.
+    """
+    quantizer = activation.act_quant.fused_activation_quant_proxy.tensor_quant
+    if _is_signed(activation):
+        quantizer.scaling_impl.value.copy_(torch.tensor(scale * np.float32(2 ** (bits - 1))))
+    else:
+        quantizer.scaling_impl = StoredScale(torch.tensor(scale))
 
 
 def _set_layer(linear: Any, norm: Any, layer: LayerParameters) -> None:
@@ -190,19 +235,33 @@ def _set_layer(linear: Any, norm: Any, layer: LayerParameters) -> None:
     norm.running_var.copy_(torch.tensor(layer.variance))
 
 
-def build_from_parameters(parameters: NetworkParameters) -> Network:
+def build_from_parameters(parameters: NetworkParameters) -> Chain:
     """A network in eval mode with exactly these parameters: the inverse of read_parameters.
 
     Its weight scales are constants, since Brevitas would derive them from the weights anew; so it is for evaluation
     and export, not for further training.
     """
-    first = parameters.layers[0]
-    quantization = Quantization(activation_bits=first.activation_bits, weight_bits=first.weight_bits)
+    quantisers = [(parameters.input_scale, parameters.input_bits, True)]
+    for layer in parameters.layers[:-1]:
+        if layer.activation_scale is None or layer.activation_bits is None:
+            raise CellError("only the last layer may come without an activation")
+        quantisers.append((layer.activation_scale, layer.activation_bits, layer.activation_signed))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        network = Network(quantization, input_bits=parameters.input_bits)
-        _set_activation(network.activations[0], parameters.input_scale, parameters.input_bits)
-        for activation, layer in zip(network.activations[1:], parameters.layers, strict=False):
-            _set_activation(activation, layer.activation_scale, layer.activation_bits)
+        network = Chain(
+            [_hardtanh(bits) if signed else _relu(bits) for _, bits, signed in quantisers],
+            [
+                _linear(
+                    layer.inputs,
+                    layer.outputs,
+                    layer.weight_bits,
+                    per_channel=layer.weight_scale_per_channel,
+                    narrow=layer.narrow_weights,
+                )
+                for layer in parameters.layers
+            ],
+        )
+        for activation, (scale, bits, _) in zip(network.activations, quantisers, strict=True):
+            _set_activation(activation, scale, bits)
         for linear, norm, layer in zip(network.linears, network.norms, parameters.layers, strict=True):
             _set_layer(linear, norm, layer)
     return network.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ A network computes, for pixels p in 0..255 (float32 throughout, rounding half to
     layer k:  s = codes @ q[k]                                      integer accumulators
               z = (s * weight_scales * scale of q[k] - mean) / sqrt(variance + epsilon) * gamma + beta
               q[k+1] = clip(round(z / activation_scale), -2^(activation_bits-1), 2^(activation_bits-1) - 1)
+                       or, unsigned, clip(..., 0, 2^activation_bits - 1)
     the last layer has no activation: its z are the logits.
 """
 
@@ -33,7 +34,8 @@ class LayerParameters:
     """One fully connected layer with its batch norm and the activation behind it."""
 
     codes: NDArray[np.int8]
-    """Integer weights [outputs, inputs], from -(2^(weight_bits-1) - 1) to 2^(weight_bits-1) - 1 (narrow range)."""
+    """Integer weights [outputs, inputs], from -(2^(weight_bits-1) - 1) to 2^(weight_bits-1) - 1 (narrow range); all
+    networks of the study are so. One with a weight of -2^(weight_bits-1) has the full range."""
     weight_bits: int
     weight_scales: NDArray[np.float32]
     """[outputs], positive; a per-tensor scale is repeated for every output."""
@@ -50,6 +52,13 @@ class LayerParameters:
     activation_scale: np.float32 | None
     """One step of the activation behind this layer, positive; None behind the last layer."""
     activation_bits: int | None
+    activation_signed: bool = True
+    """Whether it has negative codes too; means nothing behind the last layer."""
+
+    @property
+    def narrow_weights(self) -> bool:
+        """Whether no weight is the lowest value that weight_bits hold."""
+        return bool(self.codes.min() > -(2 ** (self.weight_bits - 1)))
 
     @property
     def inputs(self) -> int:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from qnn import datasets, edits, evaluation, fifos, integer, reference
 from qnn.cell import PART, Cell, Policy, Thresholds
 from qnn.costs import InferenceCost
-from qnn.divergence import NodeValues
+from qnn.divergence import NodeValues, read_taps
 from qnn.errors import CellError, CheckpointError, DeadlockError, ToolGap, ToolTimeout
 from qnn.evaluation import Evaluation
 from qnn.fifos import FifoDepth, FifoSizing
@@ -40,7 +40,7 @@ from qnn.tools.timing import Timing
 from qnn.versions import tool_versions
 
 if TYPE_CHECKING:
-    from qnn.networks import Network
+    from qnn.networks import Chain
 
 __all__ = ["DeviceRun", "NodeSynthesis", "Pipeline", "images_to_simulate"]
 
@@ -185,7 +185,7 @@ class Pipeline:
             )
         return path
 
-    def network(self, cell: Cell) -> "Network":
+    def network(self, cell: Cell) -> "Chain":
         """The trained Brevitas network, in eval mode, with the stored scales."""
         from qnn import checkpoints
 
@@ -396,15 +396,7 @@ class Pipeline:
         """
         dataflow, pixels = self.dataflow(cell), self.images(cell).pixels[list(images)]
         streams = verilator.taps(self.simulator(cell), pixels, output_beats=dataflow.output_beats)
-        channels, nodes = pixels.shape[1], []
-        for layer, beats in zip(dataflow.layers, streams[1:], strict=True):
-            if layer.folding is not None:
-                channels = layer.folding.outputs
-            bits, lanes = layer.output_bits, layer.output_lanes
-            values = verilator.unpack(beats, lane_bits=bits, lanes=lanes, signed=layer.output_signed).reshape(-1)
-            whole = values[: len(values) // channels * channels].reshape(-1, channels)
-            nodes.append(NodeValues(name=layer.name, op_type=layer.op_type, values=whole))
-        return nodes
+        return read_taps(dataflow.layers, streams, pixels.shape[1])
 
     def graph_nodes(self, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
         """What every node of FINN's hardware graph gives for the same, executed by FINN in Python."""

@@ -12,7 +12,7 @@ from qnn.checkpoints import load
 from qnn.errors import EquivalenceError
 from qnn.inference import run
 from qnn.integer import ForwardPass, GoldenNetwork, IntegerLayer, IntegerNetwork
-from qnn.networks import Network, build_from_parameters
+from qnn.networks import Chain, build_from_parameters
 from qnn.parameters import WIDTHS, LayerParameters, NetworkParameters
 from qnn.tools.finn import HardwareModel
 
@@ -20,7 +20,7 @@ A3W3 = Cell(quantization=Quantization.parse("A3W3"))
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
+def network() -> Chain:
     return load(reference.shipped_checkpoint(A3W3)).network
 
 
@@ -133,7 +133,7 @@ def test_layers_behind_a_difference_are_judged_by_the_codes_that_they_were_fed_w
 
 
 @pytest.fixture(scope="module")
-def forward_pass(network: Network, pixels: np.ndarray) -> ForwardPass:
+def forward_pass(network: Chain, pixels: np.ndarray) -> ForwardPass:
     return run(network, pixels)
 
 

@@ -15,18 +15,18 @@ from qnn import checkpoints, reference
 from qnn.cell import Cell, Quantization
 from qnn.datasets import load
 from qnn.export import INPUT_NAME, OUTPUT_NAME, export, qonnx_bytes
-from qnn.networks import Network
+from qnn.networks import Chain
 
 CELL = Cell(quantization=Quantization.parse("A3W3"))
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
+def network() -> Chain:
     return checkpoints.load(reference.shipped_checkpoint(CELL)).network
 
 
 @pytest.fixture(scope="module")
-def model(network: Network) -> bytes:
+def model(network: Chain) -> bytes:
     return qonnx_bytes(network)
 
 
@@ -45,7 +45,7 @@ def test_a_model_has_one_input_of_pixels_one_output_of_logits_and_all_weights_in
     assert "Dropout" not in operations
 
 
-def test_qonnx_computes_what_the_network_computes(model: bytes, network: Network) -> None:
+def test_qonnx_computes_what_the_network_computes(model: bytes, network: Chain) -> None:
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.util.cleanup import cleanup_model
@@ -59,7 +59,7 @@ def test_qonnx_computes_what_the_network_computes(model: bytes, network: Network
 
 
 def test_the_bytes_are_the_same_on_every_export_also_in_another_process_and_folder(
-    model: bytes, network: Network, tmp_path: Path
+    model: bytes, network: Chain, tmp_path: Path
 ) -> None:
     assert qonnx_bytes(network) == model
     script = (
@@ -86,7 +86,7 @@ def test_another_network_gives_other_bytes(model: bytes) -> None:
 
 
 def test_exporting_prints_nothing_and_leaves_the_network_as_it_was(
-    network: Network, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    network: Chain, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pixels = torch.rand(10, 1024) * 255
     before = network(pixels)

@@ -128,7 +128,6 @@ def compile_small(tmp_path_factory: pytest.TempPathFactory) -> Compile:
     qonnx, number = root / "model.onnx", itertools.count()
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setattr(networks, "WIDTHS", WIDTHS)
-        patch.setattr(export, "WIDTHS", WIDTHS)
         torch.manual_seed(0)
         network = networks.Network(Quantization.parse("A2W2")).eval().requires_grad_(False)
         norm: Any

@@ -10,14 +10,14 @@ from qnn import datasets, inference, reference
 from qnn.cell import Cell, Quantization
 from qnn.checkpoints import load
 from qnn.integer import ForwardPass
-from qnn.networks import Network, read_parameters
+from qnn.networks import Chain, read_parameters
 
 IMAGES = 2300
 """Two chunks and a part of one."""
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
+def network() -> Chain:
     return load(reference.shipped_checkpoint(Cell(quantization=Quantization.parse("A3W3")))).network
 
 
@@ -27,18 +27,18 @@ def pixels() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def told(network: Network, pixels: np.ndarray) -> ForwardPass:
+def told(network: Chain, pixels: np.ndarray) -> ForwardPass:
     return inference.run(network, pixels)
 
 
-def test_logits_are_the_networks_own(network: Network, pixels: np.ndarray, told: ForwardPass) -> None:
+def test_logits_are_the_networks_own(network: Chain, pixels: np.ndarray, told: ForwardPass) -> None:
     with torch.no_grad():
         # Another number of images at once, or of threads, may sum in another order.
         assert np.allclose(network(torch.tensor(pixels).float()).numpy(), told.logits, rtol=1e-4, atol=1e-4)
     assert told.logits.shape == (IMAGES, 10)
 
 
-def test_codes_and_products_lead_from_layer_to_layer(network: Network, told: ForwardPass) -> None:
+def test_codes_and_products_lead_from_layer_to_layer(network: Chain, told: ForwardPass) -> None:
     parameters = read_parameters(network)
     assert [codes.shape for codes in told.codes] == [(IMAGES, 1024), (IMAGES, 64), (IMAGES, 64), (IMAGES, 64)]
     assert all(codes.dtype == np.int16 for codes in told.codes)
@@ -65,7 +65,7 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_it_runs_on_one_thread_and_leaves_network_and_torch_as_they_were(network: Network) -> None:
+def test_it_runs_on_one_thread_and_leaves_network_and_torch_as_they_were(network: Chain) -> None:
     seen: list[int] = []
     with network.register_forward_hook(lambda *_: seen.append(torch.get_num_threads())):
         inference.run(network, np.zeros((5, 1024), dtype=np.uint8))
@@ -76,7 +76,7 @@ def test_it_runs_on_one_thread_and_leaves_network_and_torch_as_they_were(network
     assert not [name for name, module in network.named_modules() if module._forward_hooks]
 
 
-def test_no_images_give_nothing(network: Network) -> None:
+def test_no_images_give_nothing(network: Chain) -> None:
     told = inference.run(network, np.empty((0, 1024), dtype=np.uint8))
     assert told.logits.shape == (0, 10)
     assert told.codes[0].shape == (0, 1024)
