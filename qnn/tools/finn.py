@@ -20,12 +20,15 @@ from qnn.dsp import dsp_slices
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
+from qnn.nodes import NodeOutput
 from qnn.process import run, tail
 
 __all__ = [
     "DataflowModel",
     "HardwareModel",
     "LayerGeometry",
+    "NodeSimulation",
+    "SteppedRun",
     "compile_network",
     "count_inference_cost",
     "finn_version",
@@ -34,6 +37,9 @@ __all__ = [
     "read_design",
     "read_hardware_model",
     "read_inference_cost",
+    "read_node_simulation",
+    "simulate_nodes",
+    "step",
     "streamline_activations",
     "trace",
 ]
@@ -156,6 +162,32 @@ class HardwareModel:
         return logits
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NodeSimulation:
+    """FINN's own RTL simulation of a folded graph, node by node."""
+
+    nodes: tuple[NodeOutput, ...]
+    """In the order of the stream."""
+    build_s: float
+    """Wall-clock seconds of making every node's RTL and simulator."""
+    simulate_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteppedRun:
+    """A stitched design's run by another program that drives its clock."""
+
+    cycles: int
+    host_s: float
+    """Seconds of the processor."""
+    output: tuple[int, ...]
+    """Output beats as unsigned numbers."""
+
+    @property
+    def cycles_per_host_s(self) -> float:
+        return self.cycles / max(self.host_s, 1e-6)
+
+
 def finn_version() -> str:
     """The installed release of FINN. Raises DataflowError where there is none."""
     try:
@@ -185,6 +217,14 @@ def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: floa
         raise DataflowError(f"FINN {finn_version()} ended before its job was done; its log ends:\n{tail(log)}")
 
 
+def _run_job_on(inputs: NDArray[Any], job: Mapping[str, Any], folder: Path, *, timeout_s: float) -> None:
+    """_run_job() of a job that takes an array."""
+    with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
+        path = Path(scratch) / "inputs.npy"
+        np.save(path, inputs)
+        _run_job({**job, "inputs": str(path)}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+
+
 def compile_network(
     qonnx: Path,
     folding: Folding,
@@ -196,7 +236,7 @@ def compile_network(
     fifo_depths: Mapping[str, int] | None = None,
     timeout_s: float = TIME_LIMIT_S,
 ) -> None:
-    """QONNX -> `folder`: streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json, finn.log.
+    """QONNX -> `folder`: streamlined.onnx, hardware.onnx, folded.onnx, integers.npz, dataflow.json, rtl.json, finn.log.
 
     FIFOs that `fifo_depths` does not name have FINN's default depth.
 
@@ -219,11 +259,57 @@ def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float =
 
     trace.npz holds ``codes_<k>`` int16 [N, ...], the integer codes of the k-th quantised activation, and ``output``.
     """
-    with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
-        path = Path(scratch) / "inputs.npy"
-        np.save(path, inputs)
-        job = {"kind": "trace", "model": str(model), "inputs": str(path)}
-        _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+    _run_job_on(inputs, {"kind": "trace", "model": str(model)}, folder, timeout_s=timeout_s)
+
+
+def simulate_nodes(
+    model: Path,
+    images: NDArray[np.uint8],
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    simulator: str,
+    cache: Path,
+    timeout_s: float = TIME_LIMIT_S,
+) -> None:
+    """FINN's node-by-node RTL simulation of a folded graph -> `folder`: rtlsim.npz, rtlsim.json, finn.log.
+
+    `simulator` is ``verilator`` or ``vivado``; `cache` keeps Verilator's libraries of nodes by their content.
+    """
+    job = {"kind": "rtlsim", "model": str(model), "part": part, "clock_period_ns": clock_period_ns}
+    _run_job_on(images, {**job, "simulator": simulator, "cache": str(cache)}, folder, timeout_s=timeout_s)
+
+
+def read_node_simulation(folder: Path) -> NodeSimulation:
+    """What simulate_nodes() found."""
+    record = json.loads((folder / "rtlsim.json").read_text())
+    with np.load(folder / "rtlsim.npz") as arrays:
+        nodes = tuple(NodeOutput(**node, values=arrays[f"node_{k}"]) for k, node in enumerate(record.pop("nodes")))
+    return NodeSimulation(nodes=nodes, **record)
+
+
+def step(
+    library: Path,
+    frames: NDArray[np.uint8],
+    *,
+    input_bytes: int,
+    output_beats: int,
+    folder: Path,
+    timeout_s: float = TIME_LIMIT_S,
+) -> tuple[SteppedRun, SteppedRun]:
+    """`frames` [N, bytes] through a stitched design's library: by FINN's SimEngine in Python, and by its own loop.
+
+    `output_beats` are those of one frame; `folder` gets step.json and finn.log.
+    """
+    job = {"kind": "step", "library": str(library), "input_bytes": input_bytes, "output_beats": output_beats}
+    _run_job_on(frames, job, folder, timeout_s=timeout_s)
+    record = json.loads((folder / "step.json").read_text())
+    engine, loop = (
+        SteppedRun(**{**record[name], "output": tuple(int(beat, 16) for beat in record[name]["output"])})
+        for name in ("engine", "loop")
+    )
+    return engine, loop
 
 
 def count_inference_cost(model: Path, folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
