@@ -49,6 +49,7 @@ _NO_STITCHED_IP = (
     'simulate node by node (PrepareRTLSim, SetExecMode("rtlsim")), or leave out the steps that need a stitched IP '
     "(step_create_stitched_ip, step_measure_rtlsim_performance, step_set_fifo_depths with simulation)"
 )
+_NODE = "node"
 _STITCHED_TOP = "finn_design"
 """FINN's name of the stitched design; its wrapper's name begins with it (create_stitched_ip.py)."""
 
@@ -61,12 +62,12 @@ class Simulator(StrEnum):
     """FINN's own way, XSI."""
 
 
-def _sources(top: str, source_list: list[str]) -> tuple[dict[str, str], list[str]]:
-    """{relative name: text} of all files that a node's RTL needs, and the names of its sources in their order.
+def _sources(top: str, source_list: list[str]) -> tuple[dict[str, str], list[str], str]:
+    """{relative name: text} of all files that a node's RTL needs, its sources' names in their order, and its module.
 
-    finn-rtllib's lie in ``rtllib/``, the node's own in ``<top>/``, and the texts name them so: they are the same for
-    the same node, whatever folder FINN made it in. Memories that no source names are left out: an MVAU's weights are
-    streamed into it, so its library does not depend on them.
+    finn-rtllib's lie in ``rtllib/``, the node's own in ``node/``, and the texts name them so. The module is called
+    ``node`` where it has a name of FINN's kind: nodes that differ in name and folder alone are the same here. Memories
+    that no source names are left out: an MVAU's weights are streamed into it, so its library does not depend on them.
     """
     # Resolved: the environment may be reached by a symbolic link.
     rtllib = Path(get_settings().finn_rtllib).resolve()
@@ -74,31 +75,37 @@ def _sources(top: str, source_list: list[str]) -> tuple[dict[str, str], list[str
     foreign = [path.name for path in paths if path.suffix not in (".v", ".sv")]
     if foreign:
         raise ToolGap(f"{top}: Verilator reads Verilog and SystemVerilog only, not {', '.join(foreign)}")
-    own = {path.parent: top for path in paths if not path.is_relative_to(rtllib)}
+    own = {path.parent for path in paths if not path.is_relative_to(rtllib)}
     if len(own) > 1:
         raise DataflowError(f"{top}: its files lie in several folders: {', '.join(map(str, own))}")
+    named_by_finn = re.fullmatch(r"[A-Z]\w*_\d+", top)  # what else has such a name in FINN's templates is the module's
+    module = _NODE if named_by_finn else top
+
+    def renamed(text: str) -> str:
+        return re.sub(rf"\b{re.escape(top)}(?![0-9A-Za-z])", module, text)
+
     files, names = {}, []
     for path in paths:
         text = path.read_text()
         if path.is_relative_to(rtllib):
             name = f"rtllib/{path.relative_to(rtllib)}"
         else:
-            name = f"{top}/{path.name}"
-            text = text.replace(f'"{path.parent}/', f'"{top}/').replace('"./', f'"{top}/')
+            name = f"{_NODE}/{renamed(path.name)}"
+            text = renamed(text.replace(f'"{path.parent}/', f'"{_NODE}/').replace('"./', f'"{_NODE}/'))
         files[name] = text
         names.append(name)
     for folder in own:
-        named = {found for text in files.values() for found in re.findall(rf'"{re.escape(top)}/([^"]+)"', text)}
+        named = {found for text in files.values() for found in re.findall(rf'"{_NODE}/([^"]+)"', text)}
         for path in sorted(folder.glob("*.dat")):
-            if path.name.startswith(tuple(named)):
-                files[f"{top}/{path.name}"] = path.read_text()
-    return files, list(dict.fromkeys(names))
+            if renamed(path.name).startswith(tuple(named)):
+                files[f"{_NODE}/{renamed(path.name)}"] = path.read_text()
+    return files, list(dict.fromkeys(names)), module
 
 
 def _design(top: str, source_list: list[str]) -> HardwareDesign:
-    files, names = _sources(top, source_list)
+    files, names, module = _sources(top, source_list)
     # One module of unknown streams: nothing here asks for their widths.
-    node = HardwareNode(name=top, op_type="", module=top, sources=tuple(names), input_bits=0, output_bits=0)
+    node = HardwareNode(name=module, op_type="", module=module, sources=tuple(names), input_bits=0, output_bits=0)
     return HardwareDesign(files=files, nodes=(node,), finn_version=version("finn-plus"))
 
 
@@ -156,9 +163,10 @@ def compile_sim_obj(
     kept = folder / f"{_key(design.digest, macros)}.so"
     with _locked(folder / f"{kept.name}.lock"):
         if not kept.is_file():
-            accepted = edits.accept(design, "verilator", partial(verilator.check, top=top_module_name)).design
+            module = design.nodes[0].module
+            accepted = edits.accept(design, "verilator", partial(verilator.check, top=module)).design
             building = kept.with_suffix(f".{os.getpid()}")
-            library.build(accepted, building, top=top_module_name, runtime=_runtime(folder), macros=macros)
+            library.build(accepted, building, top=module, runtime=_runtime(folder), macros=macros)
             building.rename(kept)
     relative = Path("xsim.dir") / top_module_name / "xsimk.so"
     target = Path(sim_out_dir) / relative
