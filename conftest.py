@@ -54,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--all-images", action="store_true", help="simulate all 10,000 test images of the slow foldings too"
     )
     group.addoption(
+        "--finn-rtlsim",
+        choices=("verilator", "vivado"),
+        default="verilator",
+        help="what FINN's own node-by-node RTL simulation runs on (default: verilator)",
+    )
+    group.addoption(
         "--store",
         type=Path,
         default=Path(os.environ.get("QNN_STORE", _ROOT / ".store")),

@@ -32,6 +32,7 @@ class Step(StrEnum):
     NODE_SYNTHESIS = "node synthesis"
     FIFO_SIZING = "FIFO sizing"
     SIZED_RUN = "sized run"
+    NODE_SIMULATION = "node simulation"
     NETLIST = "netlist"
     """The netlist and its run."""
     NETLIST_RUN = "netlist run"
@@ -98,6 +99,8 @@ def _do(pipeline: Pipeline, task: Task) -> list[Task]:
             return [Task(step=Step.SIZED_RUN, cell=cell)]
         case Step.SIZED_RUN:
             pipeline.sized_run(cell)
+        case Step.NODE_SIMULATION:
+            pipeline.node_simulation(cell)
         case Step.NETLIST:
             return [*_node_syntheses(pipeline, cell), Task(step=Step.NETLIST_RUN, cell=cell)]
         case Step.TIMING:

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from qnn import equivalence, reproducer
 from qnn.cell import Cell
-from qnn.divergence import Divergence, NodeValues, first_divergence, stages
+from qnn.divergence import Divergence, first_divergence, stages
 from qnn.equivalence import Codes, Products
 from qnn.errors import CellError, EquivalenceError, QnnError
 from qnn.pipeline import Pipeline
+from qnn.tools.finn import NodeValues
 
 __all__ = [
     "Hop",
+    "first_wrong",
     "first_wrong_rtl_node",
     "hops",
     "require_equal_rtl",
@@ -30,7 +32,12 @@ __all__ = [
 ]
 
 
-_GRAPHS = {"streamlined graph": "streamlined", "hardware graph": "hardware", "RTL": "folded"}
+_GRAPHS = {
+    "streamlined graph": "streamlined",
+    "hardware graph": "hardware",
+    "FINN's rtlsim": "folded",
+    "RTL": "folded",
+}
 """The graph that has the nodes of a hop."""
 _PIXEL_BITS = 8
 _LOCATED = 16
@@ -81,7 +88,7 @@ def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Iterator[Hop]
 
 def first_wrong_rtl_node(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Divergence | None:
     """The first node of the RTL that does not give FINN's integers for these images."""
-    return _first_wrong("RTL", pipeline, cell, images, pipeline.rtl_nodes(cell, images))
+    return first_wrong("RTL", pipeline, cell, images, pipeline.rtl_nodes(cell, images))
 
 
 def require_equal_rtl(
@@ -116,7 +123,7 @@ def write_reproducer(
         story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{divergence}",
     )
     target = folder / f"{cell}-{divergence.node}"
-    if divergence.hop != "RTL":
+    if _GRAPHS[divergence.hop] != "folded":
         return reproducer.write(target, case)
     layers = pipeline.dataflow(cell).layers
     place = next(k for k, layer in enumerate(layers) if layer.name == divergence.node)
@@ -132,9 +139,10 @@ def write_reproducer(
     return reproducer.write(target, case, design, streams)
 
 
-def _first_wrong(
+def first_wrong(
     name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues]
 ) -> Divergence | None:
+    """The first of a hop's `nodes` that does not give FINN's integers for these images."""
     pixels = pipeline.images(cell).pixels[list(images)]
     return first_divergence(name, pipeline.hardware_model(cell).network, pixels, nodes, images)
 
@@ -188,7 +196,7 @@ def _thresholds(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
 
 
 def _exactly(name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues]) -> Hop:
-    found = _first_wrong(name, pipeline, cell, images, nodes)
+    found = first_wrong(name, pipeline, cell, images, nodes)
     compared = sum(node.values.size for node in nodes)
     difference = None if found is None else str(found)
     return Hop(name=name, compared=compared, float32=0, difference=difference, divergence=found)

@@ -13,24 +13,14 @@ from numpy.typing import NDArray
 
 from qnn.integer import IntegerNetwork
 from qnn.tools import verilator
-from qnn.tools.finn import LayerGeometry
+from qnn.tools.finn import LayerGeometry, NodeValues
 
-__all__ = ["Divergence", "NodeValues", "first_divergence", "read_taps", "stages"]
+__all__ = ["Divergence", "first_divergence", "read_taps", "stages"]
 
 _STAGES = ("MVAU", "MatMul", "Thresholding", "MultiThreshold")
 """Kinds of nodes that go from one stage to the next."""
 _SHOWN = 4
 """Thresholds or weights that are shown to either side."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class NodeValues:
-    """What one node gave for some images."""
-
-    name: str
-    op_type: str
-    values: NDArray[np.int64]
-    """[images, channels]; fewer images than were asked for where the node stopped before."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from qnn import datasets, edits, evaluation, fifos, integer, reference
 from qnn.cell import PART, Cell, Policy, Thresholds
 from qnn.costs import InferenceCost
-from qnn.divergence import NodeValues, read_taps
+from qnn.divergence import read_taps
 from qnn.errors import CellError, CheckpointError, DeadlockError, ToolGap, ToolTimeout
 from qnn.evaluation import Evaluation
 from qnn.fifos import FifoDepth, FifoSizing
-from qnn.hdl import HardwareDesign
+from qnn.hdl import TOP, HardwareDesign
 from qnn.integer import GoldenNetwork
 from qnn.parameters import NetworkParameters
 from qnn.resources import FAMILIES, Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
-from qnn.tools import fifo_gauge, finn, gxx, netlist, timing, verilator, yosys
-from qnn.tools.finn import DataflowModel, HardwareModel
+from qnn.tools import fifo_gauge, finn, gxx, library, netlist, timing, verilator, yosys
+from qnn.tools.finn import DataflowModel, HardwareModel, NodeSimulation, NodeValues
 from qnn.tools.timing import Timing
 from qnn.versions import tool_versions
 
@@ -58,6 +58,9 @@ SYNTHESIS_LIMIT_S = 1800.0
 """Time limit of one run of Yosys."""
 NETLIST_IMAGES = 50
 """Images that are simulated through a netlist, which is slower than the RTL by a factor of five to ten."""
+
+NODE_IMAGES = 2
+"""Images of FINN's own RTL simulation, which executes the graph once for each."""
 
 SIZED_IMAGES = 16
 """Images that are simulated through a design whose FIFOs are not the delivered one's."""
@@ -174,6 +177,8 @@ class Pipeline:
     """Of one node."""
     all_images: bool = False
     """Simulate the whole test set, however long that takes."""
+    finn_simulator: str = "verilator"
+    """What FINN's own RTL simulation runs on: ``verilator``, or ``vivado`` where that is installed."""
 
     def checkpoint(self, cell: Cell) -> Path:
         """The shipped checkpoint. Raises CheckpointError where the repository has none for the cell."""
@@ -421,6 +426,45 @@ class Pipeline:
     def simulated_design(self, cell: Cell) -> HardwareDesign:
         """FINN's RTL with the edits that the simulator needs."""
         return self._accepted_by_verilator(self.design(cell))[0]
+
+    def node_simulation(self, cell: Cell) -> NodeSimulation:
+        """The first images of the test set through FINN's own RTL simulation of the folded graph, node by node."""
+        model = self.graph(cell, "folded")
+        sources = ["dataflow", "process.py", "hdl.py", "edits.py", "datasets.py"]
+        sources += [f"tools/{name}" for name in ("library.py", library.DRIVER.name, "verilator.py", "gxx.py")]
+        key = {
+            "model": digest_of_files(model),
+            "dataset": cell.dataset,
+            "images": NODE_IMAGES,
+            "part": self.part,
+            "clock_period_ns": self.clock_period_ns,
+            "simulator": self.finn_simulator,
+            "source": digest_of_files(*(_SOURCE / name for name in sources)),
+            "versions": [_versions("finn", "qonnx"), verilator.version(), gxx.version()],
+        }
+
+        def build(folder: Path) -> None:
+            # Nodes' libraries are kept by their content, under names that say so: layers of other cells share them.
+            cache = self.store.root / "node-libraries"
+            options = (self.part, self.clock_period_ns, folder)
+            pixels = self.images(cell).pixels[:NODE_IMAGES]
+            finn.simulate_nodes(model, pixels, *options, simulator=self.finn_simulator, cache=cache)
+
+        return finn.read_node_simulation(self.store.get_or_build("node-simulation", digest_of(key), build))
+
+    def stepped_library(self, cell: Cell) -> Path:
+        """FINN's RTL as a library that another program steps (``qnn.tools.library``), for speed."""
+        design, _ = self._accepted_by_verilator(self.design(cell))
+        sources = [_SOURCE / "tools" / name for name in ("library.py", "verilator.py", "gxx.py")]
+        versions = [verilator.version(), gxx.version()]
+        key = digest_of([design.digest, versions, digest_of_files(*sources, library.DRIVER)])
+
+        def build(folder: Path) -> None:
+            with tempfile.TemporaryDirectory(prefix="library-") as runtime:
+                library.build_runtime(Path(runtime))
+                library.build(design, folder / "design.so", top=TOP, runtime=Path(runtime), optimise=True)
+
+        return self.store.get_or_build("stepped-library", key, build) / "design.so"
 
     def netlist_run(self, cell: Cell) -> DeviceRun:
         """The first images of the test set through the synthesised netlist in Verilator.

@@ -25,8 +25,8 @@ LAYERS = [
     ["hardware_figures"],
     ["hardware_page"],
     ["page"],
-    ["dataflow"],
     ["tools"],
+    ["dataflow"],
     ["equivalence", "divergence"],
     ["evaluation"],
     ["pipeline"],
@@ -39,6 +39,7 @@ LAYERS = [
 
 CONFINED = {
     "finn": {"dataflow", "reproduce"},
+    "finn_xsi": {"dataflow"},
     "qonnx": {"dataflow", "reproduce"},
     "brevitas": {"networks", "export"},
     "torch": {"networks", "training", "checkpoints", "export", "inference", "batched", "shard", "sweep"},
@@ -99,10 +100,36 @@ def test_a_package_is_imported_only_where_it_belongs(package: str) -> None:
     assert found <= CONFINED[package]
 
 
+SHARED = {
+    *("errors", "cell", "process", "hdl", "edits"),
+    *("tools.verilator", "tools.gxx", "tools.library"),
+}
+"""Modules that qnn.dataflow may import: they need the standard library and numpy alone."""
+
+
 def test_dataflow_runs_in_any_finns_environment() -> None:
     """The standard library, numpy, onnx, qonnx and finn, and modules of the suite that need no more."""
-    allowed = {*sys.stdlib_module_names, "numpy", "onnx", "qonnx", "finn"}
+    allowed = {*sys.stdlib_module_names, "numpy", "onnx", "qonnx", "finn", "finn_xsi"}
     for path in (PACKAGE / "dataflow").glob("*.py"):
-        for name in _imports(path):
-            parts = name.split(".")
-            assert parts[0] in allowed or parts[:2] in (["qnn", "cell"], ["qnn", "errors"], ["qnn", "dataflow"]), name
+        assert not _strangers(path, allowed, {"dataflow", *SHARED}), path.name
+
+
+def test_what_dataflow_shares_needs_the_standard_library_and_numpy_alone() -> None:
+    for module in SHARED:
+        path = PACKAGE / f"{module.replace('.', '/')}.py"
+        assert not _strangers(path, {*sys.stdlib_module_names, "numpy"}, SHARED), path.name
+
+
+def test_a_foreign_import_of_a_shared_module_is_seen() -> None:
+    assert _strangers(PACKAGE / "tools" / "finn.py", {*sys.stdlib_module_names, "numpy"}, SHARED) >= {"qnn.costs"}
+
+
+def _strangers(path: Path, packages: set[str], modules: set[str]) -> set[str]:
+    """What a file imports beside `packages` and `modules` of qnn."""
+    strangers = set()
+    for name in _imports(path):
+        if name.partition(".")[0] in packages or name in ("qnn", "qnn.tools"):
+            continue
+        if not any(f"{name}.".startswith(f"qnn.{module}.") for module in modules):
+            strangers.add(name)
+    return strangers

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qnn.divergence import NodeValues, first_divergence, stages
+from qnn.divergence import first_divergence, stages
 from qnn.integer import IntegerLayer, IntegerNetwork
+from qnn.tools.finn import NodeValues
 
 KINDS = {
     "fifo_0": "StreamingFIFO_rtl",

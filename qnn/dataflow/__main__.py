@@ -6,6 +6,10 @@ compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: dept
           thresholds (.npz) where they are not FINN's own
           -> finn.onnx, streamlined.onnx, hardware.onnx, folded.onnx, integers.npz, dataflow.json, rtl.json, and where
           thresholds are given finn_integers.npz, those before
+rtlsim    model (folded.onnx), inputs (.npy [N, ...]), part, clock_period_ns, simulator (verilator or vivado), cache (a
+          folder for simulator libraries) -> rtlsim.npz, rtlsim.json: see qnn.dataflow.rtlsim
+step      library (of a stitched design), inputs (.npy [N, bytes]), input_bytes, output_beats
+          -> step.json: see qnn.dataflow.stepping
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 nodes     model (hardware.onnx), inputs (.npy [N, ...]) -> nodes.npz: see qnn.dataflow.execution.trace_nodes
 cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
@@ -99,6 +103,25 @@ def cost_job(job: Job, folder: Path, progress: Progress) -> None:
     (folder / "cost.json").write_text(json.dumps(cost.inference_cost(ModelWrapper(job["model"]))))
 
 
+def rtlsim_job(job: Job, folder: Path, progress: Progress) -> None:
+    """FINN's node-by-node RTL simulation."""
+    from qnn.dataflow import rtlsim, xsi
+
+    xsi.install(xsi.Simulator(job["simulator"]), cache=Path(job["cache"]))
+    progress("simulate RTL node by node")
+    images = np.load(job["inputs"])
+    rtlsim.write(ModelWrapper(job["model"]), images, job["part"], job["clock_period_ns"], folder)
+
+
+def step_job(job: Job, folder: Path, progress: Progress) -> None:
+    """FINN's simulation engine on a stitched design."""
+    from qnn.dataflow import stepping
+
+    progress("step the design")
+    frames = np.load(job["inputs"])
+    stepping.write(Path(job["library"]), frames, job["input_bytes"], job["output_beats"], folder)
+
+
 def thresholding_job(job: Job, folder: Path, progress: Progress) -> None:
     """HDL of stand-alone Thresholding nodes."""
     from qnn.dataflow import thresholding
@@ -119,6 +142,8 @@ JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
     "compile": compile_job,
     "trace": trace_job,
     "nodes": nodes_job,
+    "rtlsim": rtlsim_job,
+    "step": step_job,
     "cost": cost_job,
     "thresholding": thresholding_job,
     "activations": activations_job,

@@ -26,6 +26,9 @@ __all__ = [
     "DataflowModel",
     "HardwareModel",
     "LayerGeometry",
+    "NodeSimulation",
+    "NodeValues",
+    "SteppedRun",
     "compile_network",
     "count_inference_cost",
     "finn_version",
@@ -34,6 +37,9 @@ __all__ = [
     "read_design",
     "read_hardware_model",
     "read_inference_cost",
+    "read_node_simulation",
+    "simulate_nodes",
+    "step",
     "streamline_activations",
     "trace",
     "trace_nodes",
@@ -164,6 +170,44 @@ class HardwareModel:
         return logits
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NodeValues:
+    """What one node gave for some images."""
+
+    name: str
+    op_type: str
+    values: NDArray[np.int64]
+    """[images, channels]; fewer images than were asked for where the node stopped before."""
+    cycles: int | None = None
+    """Clock cycles of the last image through this node alone; None where that is not told."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NodeSimulation:
+    """FINN's own RTL simulation of a folded graph, node by node."""
+
+    nodes: tuple[NodeValues, ...]
+    """In the order of the stream."""
+    build_s: float
+    """Wall-clock seconds of making every node's RTL and simulator."""
+    simulate_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteppedRun:
+    """A stitched design's run by another program that drives its clock."""
+
+    cycles: int
+    host_s: float
+    """Seconds of the processor."""
+    output: tuple[int, ...]
+    """Output beats as unsigned numbers."""
+
+    @property
+    def cycles_per_host_s(self) -> float:
+        return self.cycles / max(self.host_s, 1e-6)
+
+
 def finn_version() -> str:
     """The installed release of FINN. Raises DataflowError where there is none."""
     try:
@@ -191,6 +235,14 @@ def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: floa
         raise DataflowError(f"FINN {finn_version()} failed at the step {report['step']!r}: {report['error']}")
     if not (folder / "done").exists():
         raise DataflowError(f"FINN {finn_version()} ended before its job was done; its log ends:\n{tail(log)}")
+
+
+def _run_job_on(inputs: NDArray[Any], job: Mapping[str, Any], folder: Path, *, timeout_s: float) -> None:
+    """_run_job() of a job that takes an array."""
+    with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
+        path = Path(scratch) / "inputs.npy"
+        np.save(path, inputs)
+        _run_job({**job, "inputs": str(path)}, folder, log=folder / "finn.log", timeout_s=timeout_s)
 
 
 def compile_network(
@@ -233,7 +285,7 @@ def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float =
 
     trace.npz holds ``codes_<k>`` int16 [N, ...], the integer codes of the k-th quantised activation, and ``output``.
     """
-    _run_on_inputs("trace", model, inputs, folder, timeout_s)
+    _run_job_on(inputs, {"kind": "trace", "model": str(model)}, folder, timeout_s=timeout_s)
 
 
 def trace_nodes(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
@@ -241,15 +293,57 @@ def trace_nodes(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: f
 
     nodes.npz holds ``node_<k>`` int64 [N, elements], what the k-th node gives, ``names`` and ``op_types``.
     """
-    _run_on_inputs("nodes", model, inputs, folder, timeout_s)
+    _run_job_on(inputs, {"kind": "nodes", "model": str(model)}, folder, timeout_s=timeout_s)
 
 
-def _run_on_inputs(kind: str, model: Path, inputs: NDArray[Any], folder: Path, timeout_s: float) -> None:
-    with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
-        path = Path(scratch) / "inputs.npy"
-        np.save(path, inputs)
-        job = {"kind": kind, "model": str(model), "inputs": str(path)}
-        _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+def simulate_nodes(
+    model: Path,
+    images: NDArray[np.uint8],
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    simulator: str,
+    cache: Path,
+    timeout_s: float = TIME_LIMIT_S,
+) -> None:
+    """FINN's node-by-node RTL simulation of a folded graph -> `folder`: rtlsim.npz, rtlsim.json, finn.log.
+
+    `simulator` is ``verilator`` or ``vivado``; `cache` keeps Verilator's libraries of nodes by their content.
+    """
+    job = {"kind": "rtlsim", "model": str(model), "part": part, "clock_period_ns": clock_period_ns}
+    _run_job_on(images, {**job, "simulator": simulator, "cache": str(cache)}, folder, timeout_s=timeout_s)
+
+
+def read_node_simulation(folder: Path) -> NodeSimulation:
+    """What simulate_nodes() found."""
+    record = json.loads((folder / "rtlsim.json").read_text())
+    with np.load(folder / "rtlsim.npz") as arrays:
+        nodes = tuple(NodeValues(**node, values=arrays[f"node_{k}"]) for k, node in enumerate(record.pop("nodes")))
+    return NodeSimulation(nodes=nodes, **record)
+
+
+def step(
+    library: Path,
+    frames: NDArray[np.uint8],
+    *,
+    input_bytes: int,
+    output_beats: int,
+    folder: Path,
+    timeout_s: float = TIME_LIMIT_S,
+) -> tuple[SteppedRun, SteppedRun]:
+    """`frames` [N, bytes] through a stitched design's library: by FINN's SimEngine in Python, and by its own loop.
+
+    `output_beats` are those of one frame; `folder` gets step.json and finn.log.
+    """
+    job = {"kind": "step", "library": str(library), "input_bytes": input_bytes, "output_beats": output_beats}
+    _run_job_on(frames, job, folder, timeout_s=timeout_s)
+    record = json.loads((folder / "step.json").read_text())
+    engine, loop = (
+        SteppedRun(**{**record[name], "output": tuple(int(beat, 16) for beat in record[name]["output"])})
+        for name in ("engine", "loop")
+    )
+    return engine, loop
 
 
 def count_inference_cost(model: Path, folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
