@@ -44,6 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="uniform, balanced, or both with a comma: what becomes of the folding in the layers behind the first",
     )
+    group.addoption(
+        "--thresholds",
+        default="finn",
+        metavar="NAME",
+        help="finn, exact, or both with a comma: FINN's own thresholds, of float32, or exact ones in their place",
+    )
     group.addoption("--part", default=PART, metavar="NAME", help=f"FPGA whose budget counts (default: {PART})")
     group.addoption(
         "--all-images", action="store_true", help="simulate all 10,000 test images of the slow foldings too"

@@ -1,10 +1,12 @@
-"""Each hop against the hop before it: Brevitas, QONNX, exact integers, FINN's graph, FINN's RTL.
+"""Each hop against the hop before it: Brevitas, QONNX, exact integers, FINN's graphs, FINN's RTL.
 
 From FINN's graph down every integer is equal. Above it float32 shows: a code or threshold may differ from the exact
 one only where the accumulator lies within the bound of ``qnn.thresholding``; each case is proved, counted and put
 in the results. Anything else fails, naming layer, channel, accumulator, expected and got.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from fixtures.recording import Record
-from qnn import equivalence, integer
-from qnn.cell import Cell
+from qnn import diff, divergence, equivalence, integer
+from qnn.cell import Cell, Thresholds
 from qnn.datasets import Images
 from qnn.evaluation import Evaluation
 from qnn.integer import GoldenNetwork
 from qnn.pipeline import DeviceRun, Pipeline
 from qnn.results import Evidence, Metric
 from qnn.tools.finn import HardwareModel
+
+HARDWARE_GRAPH_IMAGES = 10
 
 
 def test_brevitas_layers_equal_exact_integers(
@@ -52,6 +56,23 @@ def test_qonnx_equals_exact_integers(
     equivalence.require_close_logits(golden, comparison.last_accumulators, qonnx_run["output"], "QONNX")
 
 
+def test_finn_onnx_equals_exact_integers(
+    cell: Cell, pipeline: Pipeline, golden_accumulators: NDArray[np.int64], record: Record
+) -> None:
+    """Of what QONNX is made into before any node is moved or merged."""
+    golden, pixels, run = pipeline.golden(cell), pipeline.images(cell).pixels, pipeline.converted_run(cell)
+    codes, products = equivalence.codes_of(run), equivalence.scaled_products_of(run, golden)
+    comparison = equivalence.compare_forward_pass(golden, golden.trace(pixels), codes, pixels, products)
+    exact = integer.logits(golden.parameters, golden_accumulators)
+    record(
+        Evidence.PYTHON,
+        finn_onnx_codes_off=comparison.float32 + comparison.ties,
+        finn_onnx_images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != run["output"].argmax(axis=1))),
+    )
+    comparison.require_explained("FINN-ONNX")
+    equivalence.require_close_logits(golden, comparison.last_accumulators, run["output"], "FINN-ONNX")
+
+
 def test_finn_thresholds_are_exact_or_off_by_float32(
     cell: Cell,
     pipeline: Pipeline,
@@ -76,6 +97,36 @@ def test_finn_thresholds_are_exact_or_off_by_float32(
     comparison.require_explained()
 
 
+def with_exact_thresholds(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
+    """Each cell by itself whose thresholds are not FINN's own."""
+    return {str(cell): (cell,) for cell in cells if cell.thresholds is Thresholds.EXACT}
+
+
+@pytest.mark.cells(grouped=with_exact_thresholds)
+def test_exact_thresholds_leave_no_difference(cells: tuple[Cell, ...], pipeline: Pipeline, record: Record) -> None:
+    (cell,) = cells
+    golden, pixels = pipeline.golden(cell), pipeline.images(cell).pixels
+    accumulators = pipeline.evaluation(cell).golden_accumulators
+    before, after = pipeline.finns_own_model(cell), pipeline.hardware_model(cell)
+    off, left = equivalence.compare_models(golden, before), equivalence.compare_models(golden, after)
+    changed, still = (
+        equivalence.images_that_differ(golden, model, accumulators, model.network.evaluate(pixels))
+        for model in (before, after)
+    )
+    record(
+        Evidence.PYTHON,
+        thresholds_replaced=off.float32 + off.ties,
+        images_with_other_accumulators_before=changed.accumulators,
+        images_with_other_top1_before=changed.top1,
+        thresholds_off=left.float32 + left.ties,
+        finn_images_with_other_accumulators=still.accumulators,
+        finn_images_with_other_top1=still.top1,
+    )
+    for k, activation in enumerate(left.activations):
+        np.testing.assert_array_equal(activation.other, activation.exact.thresholds, err_msg=f"activation {k}")
+    assert (still.accumulators, still.top1) == (0, 0)
+
+
 def test_finn_graph_equals_its_integers(
     cell: Cell,
     pipeline: Pipeline,
@@ -94,6 +145,19 @@ def test_finn_graph_equals_its_integers(
     assert equal.all()
 
 
+def test_hardware_graph_equals_its_integers(
+    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, reproducers: Path, record: Record
+) -> None:
+    """Node by node; FINN's Python of its hardware nodes takes one image at a time."""
+    pixels = pipeline.images(cell).pixels[:HARDWARE_GRAPH_IMAGES]
+    nodes = pipeline.graph_nodes(cell, range(HARDWARE_GRAPH_IMAGES))
+    found = divergence.first_divergence("hardware graph", hardware_model.network, pixels, nodes)
+    record(Evidence.PYTHON, hardware_graph_images=len(pixels), hardware_graph_nodes=len(nodes))
+    if found is not None:
+        where = diff.write_reproducer(pipeline, cell, found, range(HARDWARE_GRAPH_IMAGES), reproducers)
+        pytest.fail(f"{found}\nreproducer: {where}")
+
+
 @pytest.mark.rtlsim
 def test_rtl_equals_hardware_integers(
     cell: Cell,
@@ -101,6 +165,7 @@ def test_rtl_equals_hardware_integers(
     hardware_model: HardwareModel,
     hardware_accumulators: NDArray[np.int64],
     device_run: DeviceRun,
+    reproducers: Path,
     record: Record,
 ) -> None:
     count = len(device_run.accumulators)
@@ -118,4 +183,4 @@ def test_rtl_equals_hardware_integers(
         edited_files=", ".join(device_run.edited_files),
         host_simulate_s=device_run.host_s,
     )
-    equivalence.require_equal(expected, device_run.accumulators, "RTL")
+    diff.require_equal_rtl(pipeline, cell, expected, device_run.accumulators, reproducers)

@@ -144,10 +144,10 @@ def test_efficiency(
 
 
 def whole_matrix(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
-    """Cells of one data set and policy, where they are all designs of the study."""
+    """Cells of one data set, policy and kind of thresholds, where they are all designs of the study."""
     study, found = set(paper.study_designs()), defaultdict(list)
     for cell in cells:
-        found[f"{cell.dataset}-{cell.policy}"].append(cell)
+        found[f"{cell.dataset}-{cell.variant}"].append(cell)
     return {
         name: tuple(members)
         for name, members in found.items()
@@ -168,7 +168,7 @@ def test_the_studys_choice_is_the_best_compromise(
 ) -> None:
     from qnn import claims, compromise, histories  # pandas and scipy take two seconds; collecting pays nothing
 
-    dataset, policy = cells[0].dataset, str(cells[0].policy)
+    dataset, policy = cells[0].dataset, cells[0].variant
     top1_percent: dict[Quantization, float] = {}
     designs = []
     for cell in cells:

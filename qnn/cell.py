@@ -1,7 +1,8 @@
 """A cell of the benchmark matrix: network, data set, bit widths and folding, with their ids and rules.
 
 Ids are what people select with ``pytest -k``: ``A3W3``, ``PE8-SIMD8``, ``tfc-fashion_mnist-A3W3-PE8-SIMD8``, and
-``tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced`` where the policy is not the study's.
+``tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced`` where the policy is not the study's, with ``-exact`` at the end where the
+thresholds are not FINN's own.
 This module knows the standard library only, so that it can be imported while tests are collected and inside
 the environment of any FINN release.
 """
@@ -10,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from qnn.errors import CellError
 
@@ -24,6 +26,7 @@ __all__ = [
     "LayerFolding",
     "Policy",
     "Quantization",
+    "Thresholds",
     "balanced_folding",
     "dataset_name",
     "fold_layers",
@@ -109,7 +112,19 @@ class Folding:
         return f"PE{self.pe}-SIMD{self.simd}"
 
 
-class Policy(StrEnum):
+class _Choice(StrEnum):
+    """One of a few names."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a name in any case. Raises CellError."""
+        try:
+            return cls(text.strip().lower())
+        except ValueError:
+            raise CellError(f"unknown {cls.__name__.lower()} {text!r}: there are {', '.join(cls)}") from None
+
+
+class Policy(_Choice):
     """How the folding that is asked for becomes one of each layer."""
 
     UNIFORM = "uniform"
@@ -117,13 +132,14 @@ class Policy(StrEnum):
     BALANCED = "balanced"
     """As asked for the first layer; each other one the cheapest that is not slower."""
 
-    @classmethod
-    def parse(cls, text: str) -> "Policy":
-        """Read ``uniform`` or ``balanced`` (any case)."""
-        try:
-            return cls(text.strip().lower())
-        except ValueError:
-            raise CellError(f"unknown policy {text!r}: there are {', '.join(cls)}") from None
+
+class Thresholds(_Choice):
+    """Where the accelerator's thresholds come from."""
+
+    FINN = "finn"
+    """Computed by FINN in float32."""
+    EXACT = "exact"
+    """Computed from the trained parameters in rational arithmetic, in place of FINN's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,13 +222,19 @@ class Cell:
     quantization: Quantization
     folding: Folding | None = None
     policy: Policy = Policy.UNIFORM
-    """Of the folding; means nothing where there is none."""
+    """Of the folding; means nothing where there is none, and so does `thresholds`."""
+    thresholds: Thresholds = Thresholds.FINN
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
             raise CellError(f"unknown network {self.network!r}: there are {', '.join(NETWORKS)}")
         if self.dataset not in DATASETS:
             raise CellError(f"unknown data set {self.dataset!r}: there are {', '.join(DATASETS)}")
+
+    @property
+    def variant(self) -> str:
+        """Policy and thresholds: ``uniform``, ``balanced``, ``uniform-exact`` or ``balanced-exact``."""
+        return f"{self.policy}-{self.thresholds}" if self.thresholds is not Thresholds.FINN else str(self.policy)
 
     @property
     def trained(self) -> "Cell":
@@ -224,4 +246,5 @@ class Cell:
         if self.folding is not None:
             parts.append(str(self.folding))
             parts += [str(self.policy)] if self.policy is not Policy.UNIFORM else []
+            parts += [str(self.thresholds)] if self.thresholds is not Thresholds.FINN else []
         return "-".join(parts)

@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qnn import datasets, reference
-from qnn.cell import DATASETS, INPUT_BITS, NETWORKS, PART, Cell, Quantization, dataset_name
-from qnn.errors import CellError, CheckpointError, QnnError
+from qnn.cell import (
+    DATASETS,
+    INPUT_BITS,
+    NETWORKS,
+    PART,
+    Cell,
+    Folding,
+    Policy,
+    Quantization,
+    Thresholds,
+    dataset_name,
+)
+from qnn.errors import CellError, CheckpointError, EquivalenceError, QnnError
 
 # torch and Brevitas take seconds to import: `--help` and a wrong cell's name are answered without them.
 if TYPE_CHECKING:
@@ -90,16 +101,28 @@ def _parser() -> argparse.ArgumentParser:
         description="Synthesise balanced foldings, the fastest first, until one fits a part beside FINN's shell.",
     )
     search.add_argument("cells", nargs="+", metavar="cell", help=CELL_HELP.removesuffix(" or float"))
-    search.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
     search.add_argument("--part", default=PART, help=PART)
-    search.add_argument(
-        "--store",
-        type=Path,
-        default=Path(os.environ.get("QNN_STORE", ".store")),
-        help="folder of built artifacts ($QNN_STORE or .store)",
-    )
-    search.add_argument("--results", type=Path, default=Path("results"), help="folder of result rows (%(default)s)")
     search.set_defaults(run=_search)
+    diff = commands.add_parser(
+        "diff",
+        help="a few images of a cell through every hop, and the first node that differs",
+        description="Test images through every hop of a cell, from Brevitas to the RTL, compared node by node.",
+    )
+    diff.add_argument("cell", help=CELL_HELP.removesuffix(" or float"))
+    diff.add_argument("--image", type=int, nargs="+", default=[0], metavar="N", help="numbers of test images (0)")
+    diff.add_argument("--folding", default="8x8", help="PE x SIMD (%(default)s)")
+    diff.add_argument("--policy", default="uniform", help=" or ".join(Policy))
+    diff.add_argument("--thresholds", default="finn", help=" or ".join(Thresholds))
+    diff.set_defaults(run=_diff)
+    for command in (search, diff):
+        command.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
+        command.add_argument(
+            "--store",
+            type=Path,
+            default=Path(os.environ.get("QNN_STORE", ".store")),
+            help="folder of built artifacts ($QNN_STORE or .store)",
+        )
+        command.add_argument("--results", type=Path, default=Path("results"), help="folder of results (%(default)s)")
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint on the 10,000 test images")
     evaluate.set_defaults(run=_evaluate)
     export = commands.add_parser("export", help="write a checkpoint's network as QONNX")
@@ -289,6 +312,43 @@ def _search(options: argparse.Namespace) -> None:
         beside = "beside FINN's shell" if found.beside_shell else "with the whole part for itself"
         print(f"  {answer} {beside}; {skipped} faster ones have too many DSP slices, counted", flush=True)
     print(f"rows: {path}")
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from qnn import diff
+    from qnn.pipeline import Pipeline
+    from qnn.store import Store
+
+    cell = Cell(
+        dataset=dataset_name(options.dataset),
+        quantization=Quantization.parse(options.cell),
+        folding=Folding.parse(options.folding),
+        policy=Policy.parse(options.policy),
+        thresholds=Thresholds.parse(options.thresholds),
+    )
+    if cell.quantization.is_float:
+        raise CellError("the float network has no integers and no hardware")
+    pipeline, console = Pipeline(store=Store(options.store)), Console(highlight=False)
+    table = Table("hop", "integers compared", "off by float32", "", box=None, pad_edge=False)
+    differing = []
+    with console.status("building what is not in the store ..."):
+        for hop in diff.hops(pipeline, cell, options.image):
+            verdict = "not run" if hop.not_run else "differs" if hop.difference else "equal"
+            table.add_row(hop.name, f"{hop.compared:,}", f"{hop.float32:,}", verdict)
+            differing += [hop] if hop.not_run or hop.difference else []
+    console.print(f"{cell}, test images {', '.join(map(str, options.image))}")
+    console.print(table)
+    for hop in differing:
+        console.print(f"\n{hop.name}: {hop.not_run or hop.difference}", soft_wrap=True)
+        if hop.divergence is not None:
+            folder = options.results / "reproducers"
+            where = diff.write_reproducer(pipeline, cell, hop.divergence, options.image, folder)
+            console.print(f"reproducer: {where}", soft_wrap=True)
+    if any(hop.difference for hop in differing):
+        raise EquivalenceError(f"{cell} differs at {differing[0].name}")
 
 
 def _checkpoint(options: argparse.Namespace) -> "Checkpoint":

@@ -30,12 +30,13 @@ __all__ = [
     "products_of",
     "require_close_logits",
     "require_equal",
+    "scaled_products_of",
     "sum_bounds",
 ]
 
 Codes = Sequence[NDArray[np.int16]]
 """[images, channels] of every activation, the input quantiser's first."""
-Products = Sequence[NDArray[np.float32]]
+Products = Sequence[NDArray[np.float32]] | Sequence[NDArray[np.float64]]
 """[images, outputs] of every layer: the matrix product as float32 summed it up, before batch norm."""
 
 _UNIT_ROUNDOFF = 2.0**-24
@@ -49,6 +50,15 @@ def codes_of(executed: Mapping[str, NDArray[Any]]) -> list[NDArray[np.int16]]:
 def products_of(executed: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
     """The layers' matrix products out of the same."""
     return _numbered("products", executed)
+
+
+def scaled_products_of(executed: Mapping[str, NDArray[Any]], golden: GoldenNetwork) -> list[NDArray[np.float64]]:
+    """Those of FINN-ONNX before streamlining, which multiplies by the weights' scales behind the matrix product."""
+    layers = golden.parameters.layers
+    return [
+        products.astype(np.float64) * layer.weight_scales
+        for products, layer in zip(products_of(executed), layers, strict=True)
+    ]
 
 
 def _numbered(name: str, executed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -103,6 +113,8 @@ class CodesComparison:
 
     activations: tuple[CodeComparison, ...]
     """Of the images in which the activation has any code that is not the exact one."""
+    images: tuple[NDArray[np.int64], ...]
+    """Which images these are, of each activation."""
     compared: int
     """How many codes were compared."""
     equal_images: NDArray[np.bool_]
@@ -133,12 +145,19 @@ class CodesComparison:
     def require_explained(self, name: str) -> None:
         """Raise EquivalenceError, naming layer, channel and accumulator, where a code or sum has no explanation.
 
-        In the order of the network, since all that follows a fault may come from it.
+        The first image is named too. In the order of the network, since all that follows a fault may come from it.
         """
         for k, (activation, layer) in enumerate(zip_longest(self.activations, self.sums)):
-            activation.require_explained(f"{name}, activation {k}")
+            activation.require_explained(f"{name}, activation {k}{self._first_image(k)}")
             if layer is not None:
                 layer.require_explained(f"{name}, layer {k}")
+
+    def _first_image(self, k: int) -> str:
+        """The image of activation k's first code without an explanation, for a message; nothing where there is none."""
+        activation, images = self.activations[k], self.images[k]
+        rows = np.flatnonzero((activation.verdicts == Verdict.UNEXPLAINED).any(axis=1))
+        # The input quantiser is one channel, which every pixel of an image goes through.
+        return f", first image {images[rows[0] * len(images) // len(activation.verdicts)]}" if len(rows) else ""
 
 
 def compare_forward_pass(
@@ -155,18 +174,20 @@ def compare_forward_pass(
     """
     expected = _fed_with(golden, trace, codes)
     real = _sums(golden, codes, products) if products is not None else None
-    activations, equal = [], np.ones(len(pixels), dtype=np.bool_)
+    activations, images, equal = [], [], np.ones(len(pixels), dtype=np.bool_)
     for k, given in enumerate(codes):
         accumulators = pixels if k == 0 else expected[k].accumulators
         assert accumulators is not None
         differs = (given != expected[k].codes).any(axis=1)
         own_sums = real[k - 1][differs] if real is not None and k > 0 else None
         activations.append(_compare_activation(golden, k, accumulators[differs], given[differs], own_sums))
+        images.append(np.flatnonzero(differs))
         equal &= ~differs
     last = expected[-1].accumulators
     assert last is not None
     return CodesComparison(
         activations=tuple(activations),
+        images=tuple(images),
         compared=sum(given.size for given in codes),
         equal_images=equal,
         sums=_compare_sums(golden, expected, codes, real) if real is not None else (),

@@ -65,6 +65,7 @@ def save(evaluation: Evaluation, path: Path) -> None:
     }
     for k, activation in enumerate(comparison.activations):
         arrays |= {f"accumulators_{k}": activation.accumulators, f"codes_{k}": activation.other}
+        arrays[f"images_{k}"] = comparison.images[k]
         if activation.sums is not None:
             arrays[f"sums_{k}"] = activation.sums
     for k, layer in enumerate(comparison.sums):
@@ -78,6 +79,7 @@ def load(path: Path, golden: GoldenNetwork) -> Evaluation:
         arrays = dict(file)
     comparison = CodesComparison(
         activations=tuple(_activations(arrays, golden)),
+        images=tuple(arrays[f"images_{k}"] for k in range(len(golden.exact))),
         compared=int(arrays["compared"]),
         equal_images=arrays["equal_images"],
         sums=tuple(_layers(arrays)),

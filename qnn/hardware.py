@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from qnn import compromise, reference
-from qnn.cell import DATASETS, PART, Cell, Folding, Policy, Quantization, dataset_name
+from qnn.cell import DATASETS, PART, Cell, Folding, Policy, Quantization, Thresholds, dataset_name
 from qnn.errors import CellError
 from qnn.resources import BUDGETED
 from qnn.results import Evidence, Metric, Row, Status, read_rows
@@ -127,6 +127,8 @@ def read_folder(folder: Path) -> list[Row]:
 def parse_cell(text: str | None) -> Cell | None:
     """Read a row's cell, such as ``tfc-fashion_mnist-A3W3-PE8-SIMD8-balanced``; None for what is not a trained cell."""
     parts = (text or "").split("-")
+    kind = Thresholds.EXACT if parts[-1] == Thresholds.EXACT else Thresholds.FINN
+    parts = parts[:-1] if kind is Thresholds.EXACT else parts
     if len(parts) not in (3, 5, 6):
         return None
     try:
@@ -136,6 +138,7 @@ def parse_cell(text: str | None) -> Cell | None:
             quantization=Quantization.parse(parts[2]),
             folding=Folding.parse("-".join(parts[3:5])) if len(parts) > 3 else None,
             policy=Policy.parse(parts[5]) if len(parts) > 5 else Policy.UNIFORM,
+            thresholds=kind,
         )
     except CellError:
         return None
@@ -210,13 +213,13 @@ def designs(rows: Iterable[Row], part: str = PART) -> pd.DataFrame:
     SIMD as asked), policy; NUMBERS and OTHERS as the rows have them; top1_percent (of the whole test set, of the
     hardware's integers); RESOURCE_share of the whole part and RESOURCE_share_beside_shell of what the shell leaves, 1
     is all of it; worst_resource and worst_share of the latter; evidence (of the tests that passed, weakest first);
-    failed (kinds of tests that did not). Rows on other parts are left out.
+    failed (kinds of tests that did not). Rows on other parts are left out, and so are designs with exact thresholds.
     """
     merged: dict[Cell, dict[str, Any]] = {}
     rows_of: dict[Cell, list[Row]] = {}
     for row in _of_part(rows, part):
         cell = parse_cell(row.cell)
-        if cell is None or cell.quantization.is_float:
+        if cell is None or cell.quantization.is_float or cell.thresholds is Thresholds.EXACT:
             continue
         known = {name: value for name, value in row.metrics.items() if value is not None}
         merged.setdefault(cell, {}).update(known)

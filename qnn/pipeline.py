@@ -12,7 +12,7 @@ source that drives them. torch is imported by the steps that need it, not with t
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qnn import datasets, edits, evaluation, fifos, integer, reference
-from qnn.cell import PART, Cell, Policy
+from qnn.cell import PART, Cell, Policy, Thresholds
 from qnn.costs import InferenceCost
+from qnn.divergence import NodeValues
 from qnn.errors import CellError, CheckpointError, DeadlockError, ToolGap, ToolTimeout
 from qnn.evaluation import Evaluation
 from qnn.fifos import FifoDepth, FifoSizing
@@ -242,7 +243,9 @@ class Pipeline:
         """What FINN makes of a cell; FIFOs that are not named have its default depth."""
         if cell.folding is None:
             raise CellError(f"{cell} names no folding: hardware needs one, such as PE8-SIMD8")
-        folding, qonnx = cell.folding, self.qonnx(cell)
+        folding, qonnx, thresholds = cell.folding, self.qonnx(cell), None
+        if cell.thresholds is Thresholds.EXACT:
+            thresholds = [exact.thresholds for exact in self.golden(cell).exact]
         key = {
             "qonnx": digest_of_files(qonnx),
             "folding": str(folding),
@@ -250,13 +253,14 @@ class Pipeline:
             "part": self.part,
             "clock_period_ns": self.clock_period_ns,
             "fifo_depths": fifo_depths,
+            "thresholds": None if thresholds is None else [steps.tolist() for steps in thresholds],
             "source": digest_of_files(_SOURCE / "dataflow", _SOURCE / "cell.py"),
             "versions": _versions("finn", "qonnx"),
         }
 
         def build(folder: Path) -> None:
             options = (folding, cell.policy, self.part, self.clock_period_ns)
-            finn.compile_network(qonnx, *options, folder, fifo_depths=fifo_depths)
+            finn.compile_network(qonnx, *options, folder, fifo_depths=fifo_depths, thresholds=thresholds)
 
         return self.store.get_or_build("dataflow", digest_of(key), build)
 
@@ -271,9 +275,18 @@ class Pipeline:
         """FINN's folded graph: its nodes with geometry, expected cycles and estimates."""
         return finn.read_dataflow(self._delivered(cell))
 
+    def graph(self, cell: Cell, name: str) -> Path:
+        """One of FINN's graphs of the cell: ``finn``, ``streamlined``, ``hardware`` or, as delivered, ``folded``."""
+        made = self._delivered(cell) if name == "folded" else self._dataflow(cell)
+        return made / f"{name}.onnx"
+
     def hardware_model(self, cell: Cell) -> HardwareModel:
         """The hardware integer model: what FINN's streamlined graph computes."""
         return finn.read_hardware_model(self._dataflow(cell))
+
+    def finns_own_model(self, cell: Cell) -> HardwareModel:
+        """The same with the thresholds that FINN computed, also where exact ones took their place."""
+        return finn.read_hardware_model(self._dataflow(cell), as_finn_made_it=True)
 
     def design(self, cell: Cell) -> HardwareDesign:
         """FINN's RTL, unedited."""
@@ -298,13 +311,17 @@ class Pipeline:
         """The exported QONNX executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
         return self._executed(self.qonnx(cell), cell)
 
+    def converted_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
+        """FINN-ONNX before streamlining executed on the test set: as qonnx_run(), but ``products_<k>`` of codes."""
+        return self._executed(self.graph(cell, "finn"), cell)
+
     def graph_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
         """FINN's streamlined graph executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
-        return self._executed(self._dataflow(cell) / "streamlined.onnx", cell)
+        return self._executed(self.graph(cell, "streamlined"), cell)
 
     def inference_cost(self, cell: Cell) -> InferenceCost:
         """What one image takes, as QONNX counts it on FINN's streamlined graph."""
-        model = self._dataflow(cell) / "streamlined.onnx"
+        model = self.graph(cell, "streamlined")
         key = {
             "model": digest_of_files(model),
             "source": digest_of_files(_SOURCE / "dataflow"),
@@ -360,7 +377,7 @@ class Pipeline:
 
     def node_alone(self, cell: Cell, name: str) -> HardwareDesign:
         """One node of FINN's RTL as Verilator takes it, as a design of its own."""
-        return node_simulation.alone(self._accepted_by_verilator(self.design(cell))[0], name)
+        return node_simulation.alone(self.simulated_design(cell), name)
 
     def node_simulator(self, design: HardwareDesign) -> verilator.Simulator:
         """A design of a single node as a program; it is the same for all that differ in their memories alone."""
@@ -392,6 +409,47 @@ class Pipeline:
             shallow = ", ".join(map(str, self.shallow_fifos(cell)))
             verdict = f"too shallow: {shallow}" if shallow else "no FIFO is too shallow"
             raise DeadlockError(f"{error}; {verdict}") from None
+
+    def rtl_nodes(self, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
+        """What every node of the RTL gives for some images of the test set, by their numbers.
+
+        Where the accelerator stands still, what the nodes gave before.
+        """
+        dataflow, pixels = self.dataflow(cell), self.images(cell).pixels[list(images)]
+        streams = verilator.taps(self.simulator(cell), pixels, output_beats=dataflow.output_beats)
+        channels, nodes = pixels.shape[1], []
+        for layer, beats in zip(dataflow.layers, streams[1:], strict=True):
+            if layer.folding is not None:
+                channels = layer.folding.outputs
+            bits, lanes = layer.output_bits, layer.output_lanes
+            values = verilator.unpack(beats, lane_bits=bits, lanes=lanes, signed=layer.output_signed).reshape(-1)
+            whole = values[: len(values) // channels * channels].reshape(-1, channels)
+            nodes.append(NodeValues(name=layer.name, op_type=layer.op_type, values=whole))
+        return nodes
+
+    def graph_nodes(self, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
+        """What every node of FINN's hardware graph gives for the same, executed by FINN in Python."""
+        model = self.graph(cell, "hardware")
+        key = {
+            "model": digest_of_files(model),
+            "images": [cell.dataset, *images],
+            "source": digest_of_files(_SOURCE / "dataflow", _SOURCE / "datasets.py"),
+            "versions": _versions("finn", "qonnx"),
+        }
+
+        def build(folder: Path) -> None:
+            finn.trace_nodes(model, self.images(cell).pixels[list(images)], folder)
+
+        with np.load(self.store.get_or_build("execution", digest_of(key), build) / "nodes.npz") as arrays:
+            names = zip(arrays["names"], arrays["op_types"], strict=True)
+            return [
+                NodeValues(name=str(name), op_type=str(op_type), values=arrays[f"node_{k}"])
+                for k, (name, op_type) in enumerate(names)
+            ]
+
+    def simulated_design(self, cell: Cell) -> HardwareDesign:
+        """FINN's RTL with the edits that the simulator needs."""
+        return self._accepted_by_verilator(self.design(cell))[0]
 
     def netlist_run(self, cell: Cell) -> DeviceRun:
         """The first images of the test set through the synthesised netlist in Verilator.

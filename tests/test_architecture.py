@@ -11,20 +11,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "qnn"
 
 LAYERS = [
-    ["errors", "files", "versions", "preflight", "markup"],
-    [
-        "process",
-        "cell",
-        "parameters",
-        "hdl",
-        "results",
-        "resources",
-        "dsp",
-        "growth",
-        "pareto",
-        "confusion",
-        "directed",
-    ],
+    ["errors", "files", "versions", "preflight", "markup", "reproduce"],
+    ["process", "cell", "parameters", "hdl", "results", "resources", "dsp", "growth", "pareto", "confusion"],
+    ["directed"],
     ["reference", "estimate", "thresholding", "store", "edits", "fifos", "report"],
     ["datasets", "integer", "paper", "costs"],
     ["networks"],
@@ -39,18 +28,19 @@ LAYERS = [
     ["page"],
     ["dataflow"],
     ["tools"],
-    ["equivalence", "nodes"],
+    ["equivalence", "divergence", "nodes"],
     ["evaluation"],
     ["pipeline"],
-    ["ahead", "search"],
+    ["reproducer"],
+    ["ahead", "search", "diff"],
     ["cli"],
     ["__main__"],
 ]
 """Modules of qnn/, lowest first: each imports only from rows above it, or from its own package."""
 
 CONFINED = {
-    "finn": {"dataflow"},
-    "qonnx": {"dataflow"},
+    "finn": {"dataflow", "reproduce"},
+    "qonnx": {"dataflow", "reproduce"},
     "brevitas": {"networks", "export"},
     "torch": {"networks", "training", "checkpoints", "export", "inference", "batched", "shard", "sweep"},
     "torchvision": {"datasets"},
@@ -65,9 +55,10 @@ CONFINED = {
     "scipy": {"claims", "compromise", "figures"},
     "filelock": {"store"},
     "pytest": set(),
-    "subprocess": {"process", "preflight", "tools"},
+    "subprocess": {"process", "preflight", "tools", "reproduce"},
 }
-"""Where a package may be imported. tools: a simulator that answers requests has to stay running."""
+"""Where a package may be imported. tools: a simulator that answers requests has to stay running; reproduce is a script
+that stands alone."""
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -173,7 +173,7 @@ def test_a_wrong_code_is_named_whether_or_not_sums_are_told(
     for products in (None, forward_pass.products):
         wrong = equivalence.compare_forward_pass(golden, golden.trace(pixels), codes, pixels, products)
         assert not wrong.equal_images[11]
-        with pytest.raises(EquivalenceError, match=r"Brevitas, activation 2: 1 of .*\n  channel 5"):
+        with pytest.raises(EquivalenceError, match=r"Brevitas, activation 2, first image 11: 1 of .*\n  channel 5"):
             wrong.require_explained("Brevitas")
 
 
@@ -183,7 +183,9 @@ def test_a_code_that_its_own_sum_contradicts_is_named(
     codes = [array.copy() for array in forward_pass.codes]
     codes[3][11, 5] = _off_by_one(codes[3][11, 5])
     wrong = _compare(golden, replace(forward_pass, codes=tuple(codes)), pixels)
-    with pytest.raises(EquivalenceError, match=r"activation 3: 1 of .*\n  channel 5, .*\(summed up to "):
+    with pytest.raises(
+        EquivalenceError, match=r"activation 3, first image 11: 1 of .*\n  channel 5, .*\(summed up to "
+    ):
         wrong.require_explained("Brevitas")
 
 

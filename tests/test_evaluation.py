@@ -69,8 +69,10 @@ def test_a_wrong_code_is_still_named_after_reading(made: Evaluation, golden: Gol
     codes[0, 5] += 1
     wrong = compare_codes(exact, accumulators, codes, accumulators.astype(np.float64))
     activations = (*made.comparison.activations[:2], wrong, *made.comparison.activations[3:])
-    read = stored(replace(made, comparison=replace(made.comparison, activations=activations)), golden, tmp_path)
-    with pytest.raises(EquivalenceError, match=r"Brevitas, activation 2: 1 of .*\n  channel 5"):
+    images = (*made.comparison.images[:2], np.array([4711]), *made.comparison.images[3:])
+    comparison = replace(made.comparison, activations=activations, images=images)
+    read = stored(replace(made, comparison=comparison), golden, tmp_path)
+    with pytest.raises(EquivalenceError, match=r"Brevitas, activation 2, first image 4711: 1 of .*\n  channel 5"):
         read.comparison.require_explained("Brevitas")
 
 

@@ -30,6 +30,7 @@ def _unit(number: int, folding: LayerFolding, activation_bits: int) -> LayerGeom
         input_type=f"INT{activation_bits}",
         weight_type="INT3",
         output_type="INT16",
+        output_lanes=1,
         narrow_weights=True,
         cycles=folding.cycles,
         estimate={},

@@ -2,9 +2,12 @@
 
 The request is a list of jobs, each {"kind": ..., "folder": an existing empty folder for its outputs, ...}:
 
-compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: depth} where they are not FINN's default
-          -> streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json
+compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: depth} where they are not FINN's default,
+          thresholds (.npz) where they are not FINN's own
+          -> finn.onnx, streamlined.onnx, hardware.onnx, folded.onnx, integers.npz, dataflow.json, rtl.json, and where
+          thresholds are given finn_integers.npz, those before
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
+nodes     model (hardware.onnx), inputs (.npy [N, ...]) -> nodes.npz: see qnn.dataflow.execution.trace_nodes
 cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
@@ -38,8 +41,16 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     from qnn.dataflow import fifos, graph, integers, rtl
 
     config = graph.build_config(str(folder), job["clock_period_ns"], job["part"])
+    progress("convert to FINN-ONNX")
+    converted = graph.convert(job["qonnx"], config)
+    converted.save(str(folder / "finn.onnx"))
     progress("streamline")
-    streamlined = model = graph.streamline(job["qonnx"], config)
+    streamlined = model = graph.streamline(converted, config)
+    if job["thresholds"] is not None:
+        progress("replace thresholds")
+        np.savez(folder / "finn_integers.npz", **integers.read_integers(model))  # type: ignore[arg-type]
+        with np.load(job["thresholds"]) as thresholds:
+            integers.replace_thresholds(model, [thresholds[name] for name in thresholds])
     model.save(str(folder / "streamlined.onnx"))
     np.savez(folder / "integers.npz", **integers.read_integers(model))  # type: ignore[arg-type]
     progress("convert to hardware")
@@ -49,6 +60,7 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     asked, policy = Folding.parse(job["folding"]), Policy.parse(job["policy"])
     model, foldings = graph.fold(model, asked, policy, config)
     fifos.set_depths(model, job["fifo_depths"])
+    model.save(str(folder / "folded.onnx"))
     layers = graph.geometry(model, foldings, job["part"])
     progress("estimate the HLS variant")
     fused = graph.build_config(str(folder), job["clock_period_ns"], job["part"], standalone_thresholds=False)
@@ -68,6 +80,15 @@ def trace_job(job: Job, folder: Path, progress: Progress) -> None:
     progress("execute")
     arrays = execution.trace(ModelWrapper(job["model"]), np.load(job["inputs"]))
     np.savez(folder / "trace.npz", **arrays)  # type: ignore[arg-type]
+
+
+def nodes_job(job: Job, folder: Path, progress: Progress) -> None:
+    """What every node of a hardware graph gives, in Python."""
+    from qnn.dataflow import execution
+
+    progress("execute node by node")
+    arrays = execution.trace_nodes(ModelWrapper(job["model"]), np.load(job["inputs"]))
+    np.savez(folder / "nodes.npz", **arrays)  # type: ignore[arg-type]
 
 
 def cost_job(job: Job, folder: Path, progress: Progress) -> None:
@@ -97,6 +118,7 @@ def activations_job(job: Job, folder: Path, progress: Progress) -> None:
 JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
     "compile": compile_job,
     "trace": trace_job,
+    "nodes": nodes_job,
     "cost": cost_job,
     "thresholding": thresholding_job,
     "activations": activations_job,

@@ -1,25 +1,30 @@
-"""Graphs executed in Python by QONNX, on whole batches."""
+"""Graphs executed in Python: QONNX's and streamlined ones on whole batches, FINN's hardware nodes image by image."""
 
 import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
 
-__all__ = ["trace"]
+from qnn.errors import DataflowError
+
+__all__ = ["trace", "trace_nodes"]
 
 
 def _activation_scales(model: ModelWrapper) -> dict[str, np.ndarray]:
     """{output tensor: value of one code} of every activation that is quantised, in the order of the graph.
 
-    In QONNX that is a Quant node on something that is no constant; in FINN's graphs a MultiThreshold, whose output
-    holds the codes themselves.
+    In QONNX that is a Quant node on something that is no constant. In FINN's graphs it is a MultiThreshold, which gives
+    the codes themselves once streamlined; before, it counts from 0, and an Add of the lowest code follows it.
     """
+    consumers = {node.input[0]: node for node in model.graph.node}
     scales = {}
     for node in model.graph.node:
         if node.op_type == "Quant" and model.get_initializer(node.input[0]) is None:
             scales[node.output[0]] = model.get_initializer(node.input[1])
         elif node.op_type == "MultiThreshold":
-            scales[node.output[0]] = np.float32(1)
+            after = consumers.get(node.output[0])
+            codes = after.output[0] if after is not None and after.op_type == "Add" else node.output[0]
+            scales[codes] = np.float32(1)
     return scales
 
 
@@ -43,3 +48,24 @@ def trace(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
         arrays[f"codes_{k}"] = np.rint(tensors[tensor] / scale).astype(np.int16)
     products = [node.output[0] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
     return arrays | {f"products_{k}": tensors[tensor] for k, tensor in enumerate(products)}
+
+
+def trace_nodes(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """What every node gives for `inputs` [N, ...], run one after another: FINN's hardware nodes are made for batch 1.
+
+    ``node_<k>`` int64 [N, elements] of the k-th node, and ``names`` and ``op_types`` of all. Raises DataflowError where
+    a node gives a number that is not whole.
+    """
+    name, nodes = model.graph.input[0].name, list(model.graph.node)
+    found: list[list[np.ndarray]] = [[] for _ in nodes]
+    for image in inputs:
+        tensors = execute_onnx(model, {name: image[None].astype(np.float32)}, return_full_exec_context=True)
+        for node, values in zip(nodes, found, strict=True):
+            values.append(np.asarray(tensors[node.output[0]]).reshape(-1))
+    arrays = {"names": np.array([node.name for node in nodes]), "op_types": np.array([node.op_type for node in nodes])}
+    for k, values in enumerate(found):
+        given = np.array(values)
+        arrays[f"node_{k}"] = given.astype(np.int64)
+        if (arrays[f"node_{k}"] != given).any():
+            raise DataflowError(f"{nodes[k].name} gives numbers that are not whole")
+    return arrays

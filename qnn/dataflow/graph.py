@@ -1,6 +1,7 @@
 """From QONNX to FINN's folded graph of RTL nodes, with FINN's own build steps.
 
-streamline()    QONNX -> MultiThreshold and integer MatMul; what scales the last accumulators stays as a float tail
+convert()       QONNX -> FINN-ONNX: MultiThreshold and MatMul nodes in float32, each as its quantiser has it
+streamline()    FINN-ONNX -> MultiThreshold and MatMul on integers; what scales the last accumulators stays a float tail
 to_hardware()   streamlined -> Thresholding and MVAU nodes; the float tail is cut off to the host
 fold()          PE and SIMD of every node, RTL variants, minimal bit widths, width converters and FIFOs
 fold_as_hls()   the same network as the study built it, HLS nodes with fused activations: for its estimate alone
@@ -25,7 +26,7 @@ from qonnx.util.cleanup import cleanup_model
 from qnn.cell import Folding, LayerFolding, Policy, fold_layers
 from qnn.errors import DataflowError
 
-__all__ = ["NodeRecord", "build_config", "fold", "fold_as_hls", "geometry", "streamline", "to_hardware"]
+__all__ = ["NodeRecord", "build_config", "convert", "fold", "fold_as_hls", "geometry", "streamline", "to_hardware"]
 
 NodeRecord = dict[str, object]
 """What geometry() says of one node: see there."""
@@ -45,15 +46,21 @@ def build_config(
     )
 
 
-def streamline(qonnx_path: str, config: DataflowBuildConfig) -> ModelWrapper:
-    """The network as MultiThreshold and MatMul nodes on integers, its input annotated as 8-bit pixels.
+def convert(qonnx_path: str, config: DataflowBuildConfig) -> ModelWrapper:
+    """The network in FINN-ONNX, its input annotated as 8-bit pixels."""
+    model = cleanup_model(ModelWrapper(qonnx_path))
+    model.set_tensor_datatype(model.graph.input[0].name, DataType["UINT8"])
+    for step in (steps.step_qonnx_to_finn, steps.step_tidy_up):
+        model = step(model, config)
+    return model
+
+
+def streamline(converted: ModelWrapper, config: DataflowBuildConfig) -> ModelWrapper:
+    """The network as MultiThreshold and MatMul nodes on integers.
 
     Raises DataflowError where a threshold is NaN: FINN's later minimise step would never end on it.
     """
-    model = cleanup_model(ModelWrapper(qonnx_path))
-    model.set_tensor_datatype(model.graph.input[0].name, DataType["UINT8"])
-    for step in (steps.step_qonnx_to_finn, steps.step_tidy_up, steps.step_streamline):
-        model = step(model, config)
+    model = steps.step_streamline(converted, config)
     for node in model.graph.node:
         if node.op_type == "MultiThreshold" and (thresholds := model.get_initializer(node.input[1])) is not None:
             bad = sorted({int(row) for row in (thresholds != thresholds).nonzero()[0]})
@@ -170,9 +177,9 @@ def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> li
     """One record a node, in the order of the stream, as plain JSON values.
 
     name, op_type; pe, simd (None where the node has none); inputs, outputs and asked_pe, asked_simd for matrix
-    units; input_type, weight_type, output_type (QONNX data types); narrow_weights, whether no weight is the lowest
-    value of its type, None without weights; cycles, FINN's expected cycles a frame; estimate, FINN's analytical
-    resources {LUT, DSP, BRAM_18K, ...}.
+    units; input_type, weight_type, output_type (QONNX data types); output_lanes, elements of one output beat;
+    narrow_weights, whether no weight is the lowest value of its type, None without weights; cycles, FINN's expected
+    cycles a frame; estimate, FINN's analytical resources {LUT, DSP, BRAM_18K, ...}.
     """
     cycles = model.analysis(exp_cycles_per_layer)
     resources = res_estimation(model, part)
@@ -190,6 +197,7 @@ def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> li
             "weight_type": unit.get_nodeattr("weightDataType") if "weightDataType" in attributes else None,
             "output_type": unit.get_output_datatype().name,
             "narrow_weights": _is_narrow(model, node) if node.op_type.startswith("MVAU") else None,
+            "output_lanes": int(unit.get_folded_output_shape()[-1]),
             "cycles": int(cycles[node.name]),
             "estimate": {name: float(value) for name, value in resources[node.name].items()},
         }

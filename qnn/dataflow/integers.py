@@ -1,12 +1,15 @@
-"""The hardware integer model, read from FINN's streamlined graph: thresholds, integer weights and the float tail."""
+"""The hardware integer model in FINN's streamlined graph: thresholds, integer weights and the float tail."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 
 from qnn.errors import DataflowError
 
-__all__ = ["read_integers"]
+__all__ = ["read_integers", "replace_thresholds"]
 
 
 def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
@@ -49,3 +52,29 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     if not products or products != thresholdings:
         raise DataflowError(f"{products} matrix products and {thresholdings} thresholdings: not a chain of pairs")
     return arrays
+
+
+def replace_thresholds(model: ModelWrapper, thresholds: Sequence[np.ndarray]) -> None:
+    """Put `thresholds`, integers [channels or 1, steps] of each MultiThreshold in order, in place of FINN's.
+
+    They are those of the channels as FINN has them, after its sign flips. FINN's graphs hold float32, so integers from
+    -2^24 to 2^24 can be put there. Raises DataflowError where they do not fit the graph or float32.
+    """
+    nodes = [node for node in model.graph.node if node.op_type == "MultiThreshold"]
+    if len(nodes) != len(thresholds):
+        raise DataflowError(f"{len(thresholds)} thresholds for {len(nodes)} MultiThreshold nodes")
+    for node, values in zip(nodes, thresholds, strict=True):
+        _replace(model, node, values)
+
+
+def _replace(model: ModelWrapper, node: NodeProto, values: np.ndarray) -> None:
+    own = model.get_initializer(node.input[1])
+    channels = {1, len(own), model.get_tensor_shape(node.input[0])[-1]}
+    if values.shape[1] != own.shape[1] or len(values) not in channels:
+        raise DataflowError(f"{node.name} has thresholds {list(own.shape)}, which {list(values.shape)} do not fit")
+    exact = values.astype(np.float32)
+    if (exact != values).any():
+        raise DataflowError(
+            f"{node.name}: the threshold {values[exact != values][0]} is no float32 number, as FINN's graphs hold them"
+        )
+    model.set_initializer(node.input[1], np.broadcast_to(exact, (max(len(exact), len(own)), exact.shape[1])).copy())

@@ -36,6 +36,7 @@ __all__ = [
     "read_inference_cost",
     "streamline_activations",
     "trace",
+    "trace_nodes",
 ]
 
 DISTRIBUTION = "finn-plus"
@@ -62,6 +63,8 @@ class LayerGeometry:
     input_type: str
     weight_type: str | None
     output_type: str
+    output_lanes: int
+    """Elements of one output beat."""
     narrow_weights: bool | None
     """Whether no weight is the lowest value of its type; None for a node without weights."""
     cycles: int
@@ -70,6 +73,11 @@ class LayerGeometry:
     """FINN's analytical estimate of the node's resources: LUT, DSP, BRAM_18K, URAM, ..."""
     folding: LayerFolding | None
     """Shape, asked and applied folding of a matrix unit; None for other nodes."""
+
+    @property
+    def output_signed(self) -> bool:
+        """Whether the output lanes are in two's complement."""
+        return not self.output_type.startswith("U")
 
     @property
     def output_bits(self) -> int:
@@ -194,14 +202,19 @@ def compile_network(
     folder: Path,
     *,
     fifo_depths: Mapping[str, int] | None = None,
+    thresholds: Sequence[NDArray[np.int64]] | None = None,
     timeout_s: float = TIME_LIMIT_S,
 ) -> None:
-    """QONNX -> `folder`: streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json, finn.log.
+    """QONNX -> `folder`: the files that ``qnn.dataflow.__main__`` lists, and finn.log.
 
-    FIFOs that `fifo_depths` does not name have FINN's default depth.
+    FIFOs that `fifo_depths` does not name have FINN's default depth. `thresholds` [channels or 1, steps] of each
+    activation, after FINN's sign flips, are put in place of FINN's own.
 
     Raises DataflowError naming FINN's step, or ToolTimeout.
     """
+    given = None if thresholds is None else folder / "thresholds.npz"
+    if given is not None:
+        np.savez(given, *(thresholds or ()))
     job = {
         "kind": "compile",
         "qonnx": str(qonnx),
@@ -210,6 +223,7 @@ def compile_network(
         "part": part,
         "clock_period_ns": clock_period_ns,
         "fifo_depths": dict(fifo_depths or {}),
+        "thresholds": None if given is None else str(given),
     }
     _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
 
@@ -219,10 +233,22 @@ def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float =
 
     trace.npz holds ``codes_<k>`` int16 [N, ...], the integer codes of the k-th quantised activation, and ``output``.
     """
+    _run_on_inputs("trace", model, inputs, folder, timeout_s)
+
+
+def trace_nodes(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
+    """Let FINN execute an ONNX file of hardware nodes in Python, image by image -> `folder`: nodes.npz, finn.log.
+
+    nodes.npz holds ``node_<k>`` int64 [N, elements], what the k-th node gives, ``names`` and ``op_types``.
+    """
+    _run_on_inputs("nodes", model, inputs, folder, timeout_s)
+
+
+def _run_on_inputs(kind: str, model: Path, inputs: NDArray[Any], folder: Path, timeout_s: float) -> None:
     with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
         path = Path(scratch) / "inputs.npy"
         np.save(path, inputs)
-        job = {"kind": "trace", "model": str(model), "inputs": str(path)}
+        job = {"kind": kind, "model": str(model), "inputs": str(path)}
         _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
 
 
@@ -287,13 +313,16 @@ def read_inference_cost(folder: Path) -> InferenceCost:
     return InferenceCost(**json.loads((folder / "cost.json").read_text()))
 
 
-def read_hardware_model(folder: Path) -> HardwareModel:
+def read_hardware_model(folder: Path, *, as_finn_made_it: bool = False) -> HardwareModel:
     """The hardware integer model that compile_network() read from FINN's streamlined graph.
+
+    With `as_finn_made_it` that is before thresholds were replaced, where they were.
 
     A step counts where accumulator >= threshold, and accumulators are integers: rounding thresholds up changes
     nothing, nor does clipping them to [minimum, maximum + 1] of the accumulators that can occur.
     """
-    with np.load(folder / "integers.npz") as arrays:
+    before = folder / "finn_integers.npz"
+    with np.load(before if as_finn_made_it and before.exists() else folder / "integers.npz") as arrays:
         depth = sum(name.startswith("weights_") for name in arrays)
         thresholds = tuple(arrays[f"thresholds_{k}"] for k in range(depth))
         weights = [None, *(arrays[f"weights_{k}"] for k in range(depth))]

@@ -1,6 +1,6 @@
 // Streams a batch of frames through a Verilated accelerator, back to back, and measures it in cycles.
 //
-//   simulate INPUT INPUT_BYTES INPUT_BEATS OUTPUT OUTPUT_BYTES OUTPUT_BEATS FRAMES STALL_LIMIT STATISTICS
+//   simulate INPUT INPUT_BYTES INPUT_BEATS OUTPUT OUTPUT_BYTES OUTPUT_BEATS FRAMES STALL_LIMIT STATISTICS [TAPS]
 //
 // INPUT holds FRAMES x INPUT_BEATS beats of INPUT_BYTES bytes; OUTPUT gets FRAMES x OUTPUT_BEATS beats of
 // OUTPUT_BYTES bytes, byte 0 being bits 7..0 of tdata. STATISTICS gets one JSON object. A beat is offered in every
@@ -14,8 +14,11 @@
 // either: such a node sleeps, its clock is held, until one of its inputs changes. So every register has in every cycle
 // the value that it would have with one clock for all. qnn/tools/verilator.py writes nodes.h, which knows the nodes.
 //
+// TAPS is a folder for what went over each stream of the chain of nodes, the input's first: the file s<k>.<bytes> holds
+// the beats of stream k, each of <bytes> bytes as Verilator keeps them. In a deadlock they are those up to it.
+//
 // Exit status: 0 done; 2 wrong arguments or files; 3 deadlock, that is STALL_LIMIT cycles in a row in which no
-// beat was taken and none was given. STATISTICS is written for 0 and 3.
+// beat was taken and none was given. STATISTICS and TAPS are written for 0 and 3.
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -134,10 +137,36 @@ class Sleep {
     uint64_t looked_at_ = 0;
 };
 
+// The beats that go over each stream.
+class Taps {
+  public:
+    // Called when all inputs of the cycle have settled, before the edge.
+    void cycle(const Vtop& top) {
+        each_stream(top, [this](int k, uint8_t valid, uint8_t ready, const auto& data) {
+            bytes_[k] = sizeof data;
+            const auto* first = reinterpret_cast<const uint8_t*>(&data);
+            if (valid && ready) beats_[k].insert(beats_[k].end(), first, first + sizeof data);
+        });
+    }
+
+    void write(const std::string& folder) const {
+        for (size_t k = 0; k < beats_.size(); ++k) {
+            const std::string path = folder + "/s" + std::to_string(k) + "." + std::to_string(bytes_[k]);
+            write_all(path.c_str(), beats_[k].data(), beats_[k].size());
+        }
+    }
+
+  private:
+    std::array<std::vector<uint8_t>, kNodes + 1> beats_;
+    std::array<size_t, kNodes + 1> bytes_{};
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 10) refuse("nine arguments are needed");
+    if (argc != 10 && argc != 11) refuse("nine or ten arguments are needed");
+    const char* const taps_folder = argc == 11 ? argv[10] : nullptr;
+    if (taps_folder && !kNodes) refuse("the streams of this design cannot be told: it is no chain of nodes");
     const size_t input_bytes = std::strtoull(argv[2], nullptr, 10);
     const size_t input_beats = std::strtoull(argv[3], nullptr, 10);
     const size_t output_bytes = std::strtoull(argv[5], nullptr, 10);
@@ -171,6 +200,7 @@ int main(int argc, char** argv) {
     top->ap_rst_n = 1;
 
     Sleep sleep(*top);
+    Taps taps;
     uint64_t node_cycles = 0;
     size_t taken = 0;
     size_t given = 0;
@@ -186,6 +216,7 @@ int main(int argc, char** argv) {
         const bool takes = top->in0_V_tvalid && top->in0_V_tready;
         const bool gives = top->out0_V_tvalid;
         if (gives) get(top->out0_V_tdata, &output[given * output_bytes], output_bytes);
+        if (taps_folder) taps.cycle(*top);
         // Rising edge.
         const uint64_t clocks = kNodes ? sleep.clocks() : kAllClocks;
         top->ap_clk = clocks;
@@ -212,5 +243,6 @@ int main(int argc, char** argv) {
     }
     json += "]}\n";
     write_all(argv[9], json.data(), json.size());
+    if (taps_folder) taps.write(taps_folder);
     return deadlock ? kDeadlock : 0;
 }

@@ -28,6 +28,7 @@ from qnn.process import run
 from qnn.tools import gxx
 
 __all__ = [
+    "LANGUAGE",
     "STREAM_DRIVER",
     "Installation",
     "Simulation",
@@ -37,11 +38,13 @@ __all__ = [
     "build_library",
     "check",
     "find",
+    "no_nodes_header",
     "parse_refusals",
     "parse_statistics",
     "parse_version",
     "run_verilator",
     "simulate",
+    "taps",
     "unpack",
     "version",
 ]
@@ -58,9 +61,9 @@ _PROGRAM = "simulator"
 _DESCRIPTION = "simulator.json"
 _HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 
-# Lint and style warnings on FINN's files are FINN's. A delay occurs in a watchdog only, so time need not be
-# simulated; assertions, which FINN's files use for warnings, cost a tenth of the speed.
-_LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+"""Options with which FINN's files are read. Lint and style warnings on them are FINN's. A delay occurs in a watchdog
+only, so time need not be simulated; assertions, which FINN's files use for warnings, cost a tenth of the speed."""
 _OPTIMISE = ("-O3", "--x-assign", "fast", "--x-initial", "fast", "--inline-mult", "-1", "--structs-packed")
 
 # Cycles a second of processor time, each pair measured in turn. That nodes sleep (simulate.cpp) made A3W3 PE8-SIMD8
@@ -201,7 +204,7 @@ def check(design: HardwareDesign, *, top: str = TOP, timeout_s: float = 300) -> 
         design.write(folder)
         log = folder / "verilator.log"
         try:
-            arguments = ["--lint-only", *_LANGUAGE, "--top-module", top, *_sources(design)]
+            arguments = ["--lint-only", *LANGUAGE, "--top-module", top, *_sources(design)]
             run_verilator(arguments, cwd=folder, log=log, timeout_s=timeout_s)
         except ToolFailed:
             refusals = parse_refusals(log.read_text(errors="replace"))
@@ -297,6 +300,11 @@ def _nodes_header(nodes: Sequence[tuple[str, str]], symbols: str, root: str) -> 
             raise ToolFailed(f"Verilator {version()} gives no C++ variable {', '.join(missing)}")
         lines.append(f"    function({k}, {', '.join(f'top.rootp->{wire}' for wire in wires)});")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def no_nodes_header() -> str:
+    """nodes.h for a design whose nodes are not to sleep."""
+    return _nodes_header([], "", "")
 
 
 def _library_units() -> list[gxx.Unit]:
@@ -409,7 +417,7 @@ def _build(
         control = ["control.vlt"]
 
     start = monotonic()
-    arguments = ["--cc", *_LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
+    arguments = ["--cc", *LANGUAGE, *_OPTIMISE, "--top-module", top, "--prefix", _PREFIX, "--Mdir", generated.name]
     arguments += [f"-D{macro}" for macro in macros]
     run_verilator(
         [*arguments, *control, *_sources(design)], cwd=work, log=folder / "verilator.log", timeout_s=timeout_s
@@ -520,6 +528,34 @@ def parse_statistics(text: str) -> _Statistics:
         ) from None
 
 
+def _run_program(
+    simulator: Simulator,
+    frames: NDArray[np.uint8],
+    folder: Path,
+    output_beats: int,
+    stall_limit_cycles: int,
+    timeout_s: float,
+    *,
+    tapped: bool = False,
+) -> _Statistics:
+    """Run the program once: ``output`` in `folder`, unless it ends in a deadlock, and where `tapped` the taps."""
+    source, target, statistics_file = folder / "input", folder / "output", folder / "statistics.json"
+    frames.tofile(source)
+    numbers = (output_beats, len(frames), stall_limit_cycles)
+    input_beats = frames.shape[1] // simulator.input_bytes
+    argv: list[str | Path] = [simulator.program, source, str(simulator.input_bytes), str(input_beats), target]
+    argv += [str(simulator.output_bytes), *map(str, numbers), statistics_file]
+    if tapped:
+        (folder / "taps").mkdir()
+        argv.append(folder / "taps")
+    try:
+        run(argv, timeout_s=timeout_s, log=folder / "log", cwd=simulator.folder)
+    except ToolFailed:
+        if not statistics_file.exists() or not parse_statistics(statistics_file.read_text()).deadlock:
+            raise
+    return parse_statistics(statistics_file.read_text())
+
+
 def _run_slice(
     simulator: Simulator,
     frames: NDArray[np.uint8],
@@ -532,29 +568,16 @@ def _run_slice(
     count = len(frames)
     input_beats = frames.shape[1] // simulator.input_bytes
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source, target, statistics_file = folder / "input", folder / "output", folder / "statistics.json"
-        frames.tofile(source)
-        numbers = (output_beats, count, stall_limit_cycles)
-        argv: list[str | Path] = [simulator.program, source, str(simulator.input_bytes), str(input_beats), target]
-        argv += [str(simulator.output_bytes), *map(str, numbers), statistics_file]
-        try:
-            run(argv, timeout_s=timeout_s, log=folder / "log", cwd=simulator.folder)
-        except ToolFailed:
-            if not statistics_file.exists():
-                raise
-            stalled = parse_statistics(statistics_file.read_text())
-            if not stalled.deadlock:
-                raise
-            frame, beat = divmod(stalled.beats_given, output_beats)
+        statistics = _run_program(simulator, frames, Path(name), output_beats, stall_limit_cycles, timeout_s)
+        if statistics.deadlock:
+            frame, beat = divmod(statistics.beats_given, output_beats)
             raise DeadlockError(
                 f"the accelerator stands still: in {stall_limit_cycles:,} cycles it took no input beat and gave no "
                 f"output beat. It stopped at output beat {beat} of frame {first_frame + frame} (both from 0), after "
-                f"{stalled.cycles:,} cycles and {stalled.beats_taken:,} of {count * input_beats:,} input beats. "
+                f"{statistics.cycles:,} cycles and {statistics.beats_taken:,} of {count * input_beats:,} input beats. "
                 "A FIFO may be too shallow, or the frames' shape or the number of output beats is wrong"
-            ) from None
-        statistics = parse_statistics(statistics_file.read_text())
-        raw = np.fromfile(target, np.uint8)
+            )
+        raw = np.fromfile(Path(name) / "output", np.uint8)
     expected = count * output_beats * simulator.output_bytes
     if raw.size != expected or len(statistics.completions) != count:
         raise SimulationError(
@@ -621,6 +644,26 @@ def simulate(
         host_s=monotonic() - start,
         cycles_per_host_s=first.cycles / max(first.seconds, 1e-6),
     )
+
+
+def taps(
+    simulator: Simulator,
+    frames: NDArray[np.uint8],
+    *,
+    output_beats: int,
+    stall_limit_cycles: int = STALL_LIMIT_CYCLES,
+    timeout_s: float = 3600,
+) -> tuple[NDArray[np.uint8], ...]:
+    """What goes over each stream of a chain of nodes: uint8 [beats, bytes], the accelerator's input first.
+
+    `frames` and `output_beats` as in simulate(). Beats may have bytes behind those of the stream. In a deadlock these
+    are the beats up to it. Raises ToolFailed where the design is no chain of nodes, ToolTimeout.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _run_program(simulator, frames, folder, output_beats, stall_limit_cycles, timeout_s, tapped=True)
+        files = sorted((folder / "taps").iterdir(), key=lambda file: int(file.stem[1:]))
+        return tuple(np.fromfile(file, np.uint8).reshape(-1, int(file.suffix[1:])) for file in files)
 
 
 def unpack(beats: NDArray[np.uint8], *, lane_bits: int, lanes: int, signed: bool) -> NDArray[np.int64]:

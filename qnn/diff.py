@@ -1,0 +1,216 @@
+"""A few images of a cell through every hop: where they are equal, and the first node that is not.
+
+Brevitas, QONNX, FINN-ONNX             against the exact integers: float32's own differences are counted
+FINN's thresholds                      against the exact ones, by the same rule
+streamlined graph, hardware graph, RTL against FINN's integers: every node, exactly
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qnn import equivalence, reproducer
+from qnn.cell import Cell
+from qnn.divergence import Divergence, NodeValues, first_divergence, stages
+from qnn.equivalence import Codes, Products
+from qnn.errors import CellError, EquivalenceError, QnnError
+from qnn.pipeline import Pipeline
+
+__all__ = [
+    "Hop",
+    "first_wrong_rtl_node",
+    "hops",
+    "require_equal_rtl",
+    "streamlined_nodes",
+    "write_reproducer",
+]
+
+
+_GRAPHS = {"streamlined graph": "streamlined", "hardware graph": "hardware", "RTL": "folded"}
+"""The graph that has the nodes of a hop."""
+_PIXEL_BITS = 8
+_LOCATED = 16
+"""Images with which a wrong node is looked for, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hop:
+    """What was found at one hop."""
+
+    name: str
+    compared: int
+    """Integers."""
+    float32: int
+    """Of these, how many differ as float32 explains; 0 where that is no excuse."""
+    difference: str | None
+    """The first one that nothing explains; None where there is none."""
+    divergence: Divergence | None = None
+    """The same where a node of FINN's is at fault."""
+    not_run: str | None = None
+    """Why the hop could not run."""
+
+
+def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Iterator[Hop]:
+    """Every hop of a cell with a folding, on images of the test set by their numbers, in order.
+
+    A hop that cannot run says why, and the others go on. Raises CellError where the data set has no such image.
+    """
+    count = len(pipeline.images(cell))
+    wrong = [image for image in images if not 0 <= image < count]
+    if wrong or not images:
+        raise CellError(f"{cell.dataset} has the test images 0 to {count - 1}, not {wrong or 'none'}")
+    runs: dict[str, Callable[[Pipeline, Cell, Sequence[int]], Hop]] = {
+        "Brevitas": _brevitas,
+        "QONNX": _qonnx,
+        "FINN-ONNX": _converted,
+        "FINN's thresholds": _thresholds,
+        "streamlined graph": _streamlined,
+        "hardware graph": _hardware_graph,
+        "RTL": _rtl,
+    }
+    for name, run in runs.items():
+        try:
+            yield run(pipeline, cell, images)
+        except QnnError as error:
+            yield Hop(name=name, compared=0, float32=0, difference=None, not_run=str(error))
+
+
+def first_wrong_rtl_node(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Divergence | None:
+    """The first node of the RTL that does not give FINN's integers for these images."""
+    return _first_wrong("RTL", pipeline, cell, images, pipeline.rtl_nodes(cell, images))
+
+
+def require_equal_rtl(
+    pipeline: Pipeline, cell: Cell, expected: NDArray[np.int64], got: NDArray[np.int64], reproducers: Path
+) -> None:
+    """Raise EquivalenceError unless the RTL's accumulators [images, classes] of the first images are the expected ones.
+
+    It names the first wrong node, and a folder below `reproducers` that shows it without this suite.
+    """
+    try:
+        equivalence.require_equal(expected, got, "RTL")
+    except EquivalenceError as error:
+        images = np.flatnonzero((expected != got).any(axis=1))[:_LOCATED].tolist()
+        found = first_wrong_rtl_node(pipeline, cell, images)
+        if found is None:
+            raise EquivalenceError(f"{error}; every node is right when these images are streamed alone") from None
+        where = write_reproducer(pipeline, cell, found, images, reproducers)
+        raise EquivalenceError(f"{error}\n{found}\nreproducer: {where}") from None
+
+
+def write_reproducer(
+    pipeline: Pipeline, cell: Cell, divergence: Divergence, images: Sequence[int], folder: Path
+) -> Path:
+    """A folder below `folder` with the one wrong node, what it has to give for `images`, and a script that shows it."""
+    values = stages(pipeline.hardware_model(cell).network, pipeline.images(cell).pixels[list(images)])
+    case = reproducer.NodeCase(
+        name=divergence.node,
+        op_type=divergence.op_type,
+        model=pipeline.graph(cell, _GRAPHS[divergence.hop]),
+        inputs=values[divergence.takes],
+        expected=values[divergence.gives],
+        story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{divergence}",
+    )
+    target = folder / f"{cell}-{divergence.node}"
+    if divergence.hop != "RTL":
+        return reproducer.write(target, case)
+    layers = pipeline.dataflow(cell).layers
+    place = next(k for k, layer in enumerate(layers) if layer.name == divergence.node)
+    before, own = layers[place - 1], layers[place]
+    streams = reproducer.Streams(
+        input_bits=before.output_bits if place else _PIXEL_BITS,
+        input_lanes=before.output_lanes if place else own.output_lanes,
+        output_bits=own.output_bits,
+        output_lanes=own.output_lanes,
+        output_signed=own.output_signed,
+    )
+    design = reproducer.only_node(pipeline.simulated_design(cell), divergence.node)
+    return reproducer.write(target, case, design, streams)
+
+
+def _first_wrong(
+    name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues]
+) -> Divergence | None:
+    pixels = pipeline.images(cell).pixels[list(images)]
+    return first_divergence(name, pipeline.hardware_model(cell).network, pixels, nodes, images)
+
+
+def _against_exact(
+    name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], codes: Codes, products: Products
+) -> Hop:
+    golden, pixels = pipeline.golden(cell), pipeline.images(cell).pixels[list(images)]
+    found = equivalence.compare_forward_pass(golden, golden.trace(pixels), codes, pixels, products)
+    found = replace(found, images=tuple(np.asarray(images)[rows] for rows in found.images))
+    return _judged(name, found.compared, found.float32 + found.ties, lambda: found.require_explained(name))
+
+
+def _judged(name: str, compared: int, float32: int, require: Callable[[], None]) -> Hop:
+    difference = None
+    try:
+        require()
+    except EquivalenceError as error:
+        difference = str(error)
+    return Hop(name=name, compared=compared, float32=float32, difference=difference)
+
+
+def _brevitas(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    from qnn import inference  # torch takes seconds
+
+    given = inference.run(pipeline.network(cell), pipeline.images(cell).pixels[list(images)])
+    return _against_exact("Brevitas", pipeline, cell, images, given.codes, given.products)
+
+
+def _of(images: Sequence[int], run: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Rows of some images out of what was executed on the whole test set."""
+    return {name: array[list(images)] for name, array in run.items()}
+
+
+def _qonnx(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    run = _of(images, pipeline.qonnx_run(cell))
+    codes, products = equivalence.codes_of(run), equivalence.products_of(run)
+    return _against_exact("QONNX", pipeline, cell, images, codes, products)
+
+
+def _converted(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    run = _of(images, pipeline.converted_run(cell))
+    products = equivalence.scaled_products_of(run, pipeline.golden(cell))
+    return _against_exact("FINN-ONNX", pipeline, cell, images, equivalence.codes_of(run), products)
+
+
+def _thresholds(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    del images  # of all images
+    found = equivalence.compare_models(pipeline.golden(cell), pipeline.hardware_model(cell))
+    return _judged("FINN's thresholds", found.thresholds, found.float32 + found.ties, found.require_explained)
+
+
+def _exactly(name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues]) -> Hop:
+    found = _first_wrong(name, pipeline, cell, images, nodes)
+    compared = sum(node.values.size for node in nodes)
+    difference = None if found is None else str(found)
+    return Hop(name=name, compared=compared, float32=0, difference=difference, divergence=found)
+
+
+def _streamlined(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    nodes = streamlined_nodes(_of(images, pipeline.graph_run(cell)))
+    return _exactly("streamlined graph", pipeline, cell, images, nodes)
+
+
+def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
+    """What ``Pipeline.graph_run`` gives, node by node: FINN numbers both kinds of nodes in the order of the stream."""
+    nodes = []
+    for k, (codes, products) in enumerate(zip(equivalence.codes_of(run), equivalence.products_of(run), strict=True)):
+        for op_type, values in (("MultiThreshold", codes), ("MatMul", products)):
+            nodes.append(NodeValues(name=f"{op_type}_{k}", op_type=op_type, values=values.astype(np.int64)))
+    return nodes
+
+
+def _hardware_graph(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    return _exactly("hardware graph", pipeline, cell, images, pipeline.graph_nodes(cell, images))
+
+
+def _rtl(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    return _exactly("RTL", pipeline, cell, images, pipeline.rtl_nodes(cell, images))

@@ -1,0 +1,175 @@
+"""The first node of a chain that does not give the integers that it has to give, with what lies around the place.
+
+All hops below FINN's streamlined graph are a chain of the same stages: pixels, codes, accumulators, codes, ...,
+accumulators. A matrix unit goes from codes to accumulators, a thresholding from accumulators (or pixels) to codes, and
+a FIFO or width converter leaves what it is given as it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qnn.integer import IntegerNetwork
+
+__all__ = ["Divergence", "NodeValues", "first_divergence", "stages"]
+
+_STAGES = ("MVAU", "MatMul", "Thresholding", "MultiThreshold")
+"""Kinds of nodes that go from one stage to the next."""
+_SHOWN = 4
+"""Thresholds or weights that are shown to either side."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NodeValues:
+    """What one node gave for some images."""
+
+    name: str
+    op_type: str
+    values: NDArray[np.int64]
+    """[images, channels]; fewer images than were asked for where the node stopped before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """Where a hop leaves the integers that the hop before it gives."""
+
+    hop: str
+    node: str
+    op_type: str
+    image: int
+    """Number in the data set."""
+    channel: int | None
+    """None where the node gave nothing for the image, and so `expected` and `got`."""
+    expected: int | None
+    got: int | None
+    wrong_images: int
+    """Of those that were compared."""
+    images: int
+    around: str
+    """Thresholds or weights around the place."""
+    takes: int
+    """The stage that the node takes, and the one that it gives: see stages()."""
+    gives: int
+
+    def __str__(self) -> str:
+        if self.channel is None:
+            what = f"stopped before image {self.image} was whole"
+        else:
+            what = f"image {self.image}, channel {self.channel}: expected {self.expected}, got {self.got}"
+        return (
+            f"{self.hop}: the first wrong node is {self.node} ({self.op_type}), in {self.wrong_images} of "
+            f"{self.images} images; {what}; {self.around}"
+        )
+
+
+def stages(network: IntegerNetwork, pixels: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """[images, channels] of every stage: pixels, codes, accumulators, codes, ..., accumulators of the last layer."""
+    found = [pixels.astype(np.int64)]
+    for layer in network.trace(pixels):
+        found += [np.asarray(part, np.int64) for part in (layer.accumulators, layer.codes) if part is not None]
+    return found
+
+
+def first_divergence(
+    hop: str,
+    network: IntegerNetwork,
+    pixels: NDArray[np.uint8],
+    nodes: Sequence[NodeValues],
+    images: Sequence[int] | None = None,
+) -> Divergence | None:
+    """The first of `nodes`, in the order of the stream, that differs from `network` on `pixels`; None without one.
+
+    `images` are the numbers of `pixels` in the data set, 0 and up by default.
+    """
+    numbers = range(len(pixels)) if images is None else images
+    expected, stage = stages(network, pixels), 0
+    taken = len(pixels)
+    stopped: Divergence | None = None
+    for node in nodes:
+        before = stage
+        stage += node.op_type.startswith(_STAGES)
+        wanted = expected[stage]
+        given = node.values[: len(wanted)]
+        wrong = (given != wanted[: len(given)]).any(axis=1)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            channel = int(np.flatnonzero(given[row] != wanted[row])[0])
+            return Divergence(
+                hop=hop,
+                node=node.name,
+                op_type=node.op_type,
+                image=numbers[row],
+                channel=channel,
+                expected=int(wanted[row, channel]),
+                got=int(given[row, channel]),
+                wrong_images=int(wrong.sum()),
+                images=len(wanted),
+                around=_around(network, expected, before, stage, given, row, channel),
+                takes=before,
+                gives=stage,
+            )
+        # In a standstill the nodes before the one at fault are held up, and those behind it have nothing to take: it is
+        # the last that has taken an image for which it has given nothing.
+        if len(given) < taken:
+            stopped = Divergence(
+                hop=hop,
+                node=node.name,
+                op_type=node.op_type,
+                image=numbers[len(given)],
+                channel=None,
+                expected=None,
+                got=None,
+                wrong_images=len(wanted) - len(given),
+                images=len(wanted),
+                around=f"it took {taken} images, and all {len(given)} that it gave are right",
+                takes=before,
+                gives=stage,
+            )
+        taken = len(given)
+    return stopped
+
+
+def _around(
+    network: IntegerNetwork,
+    expected: Sequence[NDArray[np.int64]],
+    before: int,
+    stage: int,
+    given: NDArray[np.int64],
+    row: int,
+    channel: int,
+) -> str:
+    if stage == before:
+        return "it has to give what it is given"
+    layer = network.layers[stage // 2]
+    if stage % 2:
+        assert layer.thresholds is not None
+        steps = layer.thresholds[channel % len(layer.thresholds)]
+        accumulator = int(expected[before][row, channel])
+        place = int(np.searchsorted(steps, accumulator, side="right"))
+        below, above = steps[max(0, place - _SHOWN) : place], steps[place : place + _SHOWN]
+        return (
+            f"its input is {accumulator}; thresholds not above it {_listed(below)}, above it {_listed(above)} "
+            f"(steps {max(0, place - _SHOWN)} to {min(len(steps), place + _SHOWN) - 1} of {len(steps)})"
+        )
+    assert layer.weights is not None
+    inputs = expected[before][: len(given)]
+    off = (given - expected[stage][: len(given)])[:, channel]
+    return f"{_single_weight(inputs, off)}weights of the channel {_listed(layer.weights[channel, : 2 * _SHOWN])} ..."
+
+
+def _listed(values: NDArray[np.int64]) -> str:
+    return ", ".join(map(str, values.tolist())) if len(values) else "none"
+
+
+def _single_weight(inputs: NDArray[np.int64], off: NDArray[np.int64]) -> str:
+    """Which one weight, off by how much, explains a channel's differences `off` on `inputs` [images, inputs]."""
+    rows = np.flatnonzero(off)
+    first = rows[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(inputs[first] != 0, off[first] // inputs[first], 0)
+    candidates = np.flatnonzero((inputs * change == off[:, None]).all(axis=0) & (change != 0))
+    if len(candidates) != 1:
+        return ""
+    return f"as if the weight of input {candidates[0]} were off by {change[candidates[0]]}; "
