@@ -9,20 +9,26 @@ from numpy.typing import NDArray
 __all__ = ["matrix_vectors", "stream_vectors", "threshold_vectors"]
 
 _RANDOM_VECTORS = 4
+_WHOLE_RANGE = 1024
+"""A range of at most as many values is gone through as a whole."""
 
 
 def threshold_vectors(thresholds: NDArray[np.int64], lowest: int, highest: int) -> NDArray[np.int64]:
     """Values [vectors, channels] next to each threshold [channels, steps], and the ends of the input's range.
 
-    Every channel gets T - 1, T and T + 1 of each of its thresholds, clipped to `lowest`..`highest`, and both ends; the
-    whole range where that is less. Neighbouring channels get theirs in another order, so that a swap of lanes shows.
+    The whole range where it has at most 1,024 values. Else every channel gets T - 1, T and T + 1 of each of its
+    thresholds; T and T - 1 with each single bit inverted, which a comparator made of gates has to tell from T; both
+    ends; all clipped to `lowest`..`highest`. Neighbouring channels get theirs in another order, so that a swap of lanes
+    shows.
     """
-    channels, steps = thresholds.shape
-    if highest - lowest < 3 * steps + 2:
+    channels = len(thresholds)
+    if highest - lowest < _WHOLE_RANGE:
         values = np.repeat(np.arange(lowest, highest + 1)[:, None], channels, axis=1)
     else:
         ends = np.repeat([[lowest], [highest]], channels, axis=1)
-        values = np.clip(np.concatenate([thresholds.T + offset for offset in (-1, 0, 1)] + [ends]), lowest, highest)
+        inverted = [(thresholds.T - offset) ^ (1 << bit) for offset in (0, 1) for bit in range(highest.bit_length())]
+        values = np.concatenate([*(thresholds.T + offset for offset in (-1, 0, 1)), *inverted, ends])
+        values = np.clip(values, lowest, highest)
     turns = np.arange(len(values))[:, None] + np.arange(channels)
     return np.take_along_axis(values, turns % len(values), axis=0)
 

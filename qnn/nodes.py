@@ -16,8 +16,9 @@ from qnn.errors import DataflowError, EquivalenceError, SimulationError
 from qnn.thresholding import count_thresholds
 from qnn.tools import node_simulation, verilator
 from qnn.tools.finn import DataflowModel, HardwareModel, LayerGeometry
+from qnn.tools.node_simulation import NodeRun
 
-__all__ = ["STALLS", "NodeCheck", "NodeFunction", "Stream", "check_node", "node_functions"]
+__all__ = ["STALLS", "NodeCheck", "NodeFunction", "Stream", "check_node", "check_vectors", "node_functions"]
 
 STALLS = (2, 16, 0)
 """Mean cycles between stalls of the runs of a check; 0 is without."""
@@ -180,33 +181,53 @@ def _require_equal(function: NodeFunction, vectors: NDArray[np.int64], got: NDAr
         )
 
 
-def check_node(function: NodeFunction, simulator: verilator.Simulator, contents: Mapping[str, str]) -> NodeCheck:
+def check_node(
+    function: NodeFunction,
+    simulator: verilator.Simulator,
+    contents: Mapping[str, str],
+    *,
+    scope: str = node_simulation.SCOPE,
+) -> NodeCheck:
     """Let a node compute the directed vectors, with and without stalls, and hold it against `function`.
 
-    `simulator` is the node's program (qnn.tools.node_simulation.build), and `contents` those of its memories. Without
-    stalls a vector takes `function.cycles`, or as many as its beats where that is more.
+    `simulator` is the node's program (qnn.tools.node_simulation.build), and `contents` those of its memories; `scope`
+    as for node_simulation.run(). Without stalls a vector takes `function.cycles`, or as many as its beats where that
+    is more.
 
     Raises EquivalenceError, naming node, channel, vector, expected, got and the thresholds or the weight; and, naming
     the node, what node_simulation.run() raises where it stands still or breaks a handshake.
     """
     vectors = function.directed_vectors()
-    given, taken = function.input, function.output
-    spent = 0
     for stalls in STALLS:
-        chosen = vectors[:STALLED_VECTORS] if stalls else vectors
-        how = f"mean run between stalls {stalls}" if stalls else "without stalls"
-        bytes_in = simulator.input_bytes
-        frames = node_simulation.pack(chosen, lane_bits=given.bits, lanes=given.lanes, beat_bytes=bytes_in)
-        try:
-            run = node_simulation.run(simulator, contents, frames, output_beats=taken.beats, stalls=stalls)
-        except SimulationError as error:
-            raise type(error)(f"{function.name}, {how}: {error}") from None
-        lanes = verilator.unpack(run.output, lane_bits=taken.bits, lanes=taken.lanes, signed=taken.signed)
-        _require_equal(function, chosen, lanes.reshape(len(chosen), -1), how)
-        if not stalls:
-            spent = int(run.completions_cycles[-1])
-            intervals, counts = np.unique(np.diff(run.completions_cycles), return_counts=True)
-            interval, due = int(intervals[counts.argmax()]), max(function.cycles, given.beats, taken.beats)
-            if interval != due:
-                raise EquivalenceError(f"{function.name}: a vector takes {interval:,} cycles instead of {due:,}")
-    return NodeCheck(vectors=len(vectors), values=vectors.shape[0] * taken.values, cycles=spent)
+        run = check_vectors(
+            function, simulator, contents, vectors[:STALLED_VECTORS] if stalls else vectors, stalls, scope=scope
+        )
+    intervals, counts = np.unique(np.diff(run.completions_cycles), return_counts=True)
+    interval, due = int(intervals[counts.argmax()]), max(function.cycles, function.input.beats, function.output.beats)
+    if interval != due:
+        raise EquivalenceError(f"{function.name}: a vector takes {interval:,} cycles instead of {due:,}")
+    return NodeCheck(
+        vectors=len(vectors), values=len(vectors) * function.output.values, cycles=int(run.completions_cycles[-1])
+    )
+
+
+def check_vectors(
+    function: NodeFunction,
+    simulator: verilator.Simulator,
+    contents: Mapping[str, str],
+    vectors: NDArray[np.int64],
+    stalls: int,
+    *,
+    scope: str = node_simulation.SCOPE,
+) -> NodeRun:
+    """Let a node compute `vectors` [vectors, inputs] in one run. Arguments and errors as for check_node()."""
+    given, taken = function.input, function.output
+    how = f"mean run between stalls {stalls}" if stalls else "without stalls"
+    frames = node_simulation.pack(vectors, lane_bits=given.bits, lanes=given.lanes, beat_bytes=simulator.input_bytes)
+    try:
+        run = node_simulation.run(simulator, contents, frames, output_beats=taken.beats, stalls=stalls, scope=scope)
+    except SimulationError as error:
+        raise type(error)(f"{function.name}, {how}: {error}") from None
+    lanes = verilator.unpack(run.output, lane_bits=taken.bits, lanes=taken.lanes, signed=taken.signed)
+    _require_equal(function, vectors, lanes.reshape(len(vectors), -1), how)
+    return run

@@ -410,13 +410,16 @@ class Pipeline:
             verdict = f"too shallow: {shallow}" if shallow else "no FIFO is too shallow"
             raise DeadlockError(f"{error}; {verdict}") from None
 
-    def rtl_nodes(self, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
+    def rtl_nodes(
+        self, cell: Cell, images: Sequence[int], *, simulator: verilator.Simulator | None = None
+    ) -> list[NodeValues]:
         """What every node of the RTL gives for some images of the test set, by their numbers.
 
+        `simulator` is another program of the same nodes in place of the cell's own.
         Where the accelerator stands still, what the nodes gave before.
         """
         dataflow, pixels = self.dataflow(cell), self.images(cell).pixels[list(images)]
-        streams = verilator.taps(self.simulator(cell), pixels, output_beats=dataflow.output_beats)
+        streams = verilator.taps(simulator or self.simulator(cell), pixels, output_beats=dataflow.output_beats)
         channels, nodes = pixels.shape[1], []
         for layer, beats in zip(dataflow.layers, streams[1:], strict=True):
             if layer.folding is not None:

@@ -18,9 +18,11 @@ from qnn.errors import DeadlockError, DesignError, SimulationError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, stitched_top
 from qnn.tools import verilator, yosys
 
-__all__ = ["DRIVER", "NodeRun", "alone", "build", "memories", "pack", "run", "translated", "without_memories"]
+__all__ = ["DRIVER", "SCOPE", "NodeRun", "alone", "build", "memories", "pack", "run", "translated", "without_memories"]
 
 DRIVER = Path(__file__).with_name("node.cpp")
+SCOPE = f"TOP.{TOP}."
+"""What the names of all instances begin with, in messages."""
 _MEMORY_SUFFIX = ".dat"
 
 
@@ -113,14 +115,17 @@ def run(
     *,
     output_beats: int,
     stalls: int = 0,
+    scope: str = SCOPE,
     timeout_s: float = 600,
 ) -> NodeRun:
     """Frames uint8 [frames, bytes] through a node whose memories have these `contents`, from reset.
 
-    `stalls` is the mean number of cycles after which source and sink stop or go on, at random; 0 for none.
+    `stalls` is the mean number of cycles after which source and sink stop or go on, at random; 0 for none. An error
+    that the HDL reports (``$error``) counts where it comes from below `scope`, by default from anywhere.
 
-    Raises DeadlockError where the node gives less than `output_beats` a frame, SimulationError where it gives more or
-    breaks the rule of AXI4-Stream that an offered beat stays until it is taken; ToolFailed, ToolTimeout.
+    Raises DeadlockError where the node gives less than `output_beats` a frame, SimulationError where it gives more,
+    reports an error or breaks the rule of AXI4-Stream that an offered beat stays until it is taken; ToolFailed,
+    ToolTimeout.
     """
     count = len(frames)
     input_beats = frames.shape[1] // simulator.input_bytes
@@ -139,6 +144,9 @@ def run(
         )
         record = json.loads((folder / "run.json").read_text())
         output = np.fromfile(folder / "output", np.uint8)
+        errors = [line for line in (folder / "log").read_text().splitlines() if "%Error" in line and scope in line]
+    if errors:
+        raise SimulationError(f"the node reports an error: {errors[0]}")
     given, due = record["beats_given"], count * output_beats
     if record["deadlock"]:
         raise DeadlockError(
