@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures.activations",
     "fixtures.recording",
     "fixtures.clock",
+    "fixtures.mutation",
     "fixtures.ahead",
 ]
 

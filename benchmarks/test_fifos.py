@@ -7,12 +7,13 @@ throughput, the FIFOs that are the cause are named, found by deepening them one 
 import pytest
 
 from fixtures.recording import Record
-from qnn import equivalence
+from qnn import equivalence, fifos
 from qnn.cell import Cell
 from qnn.fifos import FifoDepth, FifoSizing
+from qnn.hdl import HardwareDesign
 from qnn.pipeline import DeviceRun, Pipeline
 from qnn.results import Evidence, Metric
-from qnn.tools.finn import HardwareModel
+from qnn.tools.finn import DataflowModel, HardwareModel
 
 
 def _row(fifo: FifoDepth) -> dict[str, Metric]:
@@ -25,6 +26,13 @@ def _row(fifo: FifoDepth) -> dict[str, Metric]:
         "needed_fifo_depth": fifo.needed_depth,
         "holds_all_that_comes": fifo.suffices,
     }
+
+
+def test_the_rtl_holds_the_nodes_of_the_graph_and_fifos_of_its_depths(
+    dataflow: DataflowModel, design: HardwareDesign, record: Record
+) -> None:
+    record(Evidence.PYTHON, nodes=len(design.nodes))
+    fifos.require_delivered(design, [layer.name for layer in dataflow.layers])
 
 
 @pytest.mark.rtlsim

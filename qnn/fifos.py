@@ -11,11 +11,13 @@ and Linearity", 1992, on timed event graphs). They need not be that deep for it:
 the time, and neighbouring FIFOs share what waits. FINN's own sizing tries less, one FIFO after another.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from qnn.errors import DesignError
-from qnn.hdl import HardwareDesign, HardwareNode
+from qnn.hdl import TOP, HardwareDesign, HardwareNode
 
 __all__ = [
     "FINN_SIMULATION",
@@ -26,6 +28,7 @@ __all__ = [
     "depth_for",
     "fifo_depths",
     "gauged",
+    "require_delivered",
     "too_shallow",
 ]
 
@@ -206,3 +209,29 @@ def too_shallow(
         else:
             causes.append(name)
     return tuple(causes)
+
+
+_INSTANCE = re.compile(r"^    (\w+)_node (\w+) \($", re.MULTILINE)
+_DEPTH = re.compile(r"\bfifo #\(\.DEPTH\((\d+)\)")
+
+
+def require_delivered(design: HardwareDesign, nodes: Sequence[str]) -> None:
+    """Raise DesignError unless the HDL holds the `nodes` of the graph, in its order, and FIFOs of the graph's depths.
+
+    Read from the HDL itself: a FIFO that is left out, or is of another depth, may change no integer and no cycle.
+    """
+    found = [name for _, name in _INSTANCE.findall(design.files[f"{TOP}.sv"])]
+    for name in nodes:
+        if name not in found:
+            raise DesignError(f"{name} of the graph is not in the RTL")
+    if found != list(nodes):
+        wrong = next(name for name, due in zip_longest(found, nodes) if name != due)
+        raise DesignError(f"the RTL has other nodes than the graph, or in another order, from {wrong} on")
+    for node in design.nodes:
+        if node.fifo_depth is None:
+            continue
+        depths = [int(depth) for name in node.sources for depth in _DEPTH.findall(design.files[name])]
+        if depths != [node.fifo_depth]:
+            raise DesignError(f"{node.name} is of depth {node.fifo_depth} in the graph and of {depths} in the RTL")
+        if node.fifo_depth < MINIMUM_DEPTH:
+            raise DesignError(f"{node.name} is of depth {node.fifo_depth}: fifo.sv takes {MINIMUM_DEPTH} or more")

@@ -34,7 +34,7 @@ from qnn.integer import GoldenNetwork
 from qnn.parameters import NetworkParameters
 from qnn.resources import FAMILIES, Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
-from qnn.tools import fifo_gauge, finn, gxx, library, netlist, timing, verilator, yosys
+from qnn.tools import fifo_gauge, finn, gxx, library, netlist, node_simulation, timing, verilator, yosys
 from qnn.tools.finn import DataflowModel, HardwareModel, NodeSimulation, NodeValues
 from qnn.tools.timing import Timing
 from qnn.versions import tool_versions
@@ -368,13 +368,34 @@ class Pipeline:
         versions = [verilator.version(), gxx.version()]
         key = digest_of([design.digest, brief, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
 
-        library_key = digest_of([versions, digest_of_files(*sources)])
-        library = self.store.get_or_build("verilator-library", library_key, verilator.build_library)
+        library = self._verilator_library()
 
         def build(folder: Path) -> None:
             verilator.build(design, folder, brief=brief, library=library)
 
         return self.store.get_or_build(kind, key, build), key
+
+    def _verilator_library(self) -> Path:
+        sources = [_SOURCE / "tools" / name for name in ("verilator.py", "gxx.py")]
+        key = digest_of([[verilator.version(), gxx.version()], digest_of_files(*sources)])
+        return self.store.get_or_build("verilator-library", key, verilator.build_library)
+
+    def node_alone(self, cell: Cell, name: str) -> HardwareDesign:
+        """One node of FINN's RTL as Verilator takes it, as a design of its own."""
+        return node_simulation.alone(self.simulated_design(cell), name)
+
+    def node_simulator(self, design: HardwareDesign) -> verilator.Simulator:
+        """A design of a single node as a program; it is the same for all that differ in their memories alone."""
+        compiled = node_simulation.without_memories(design)
+        sources = [_SOURCE / "tools" / name for name in ("node_simulation.py", "verilator.py", "gxx.py")]
+        versions = [verilator.version(), gxx.version()]
+        key = digest_of([compiled.digest, versions, digest_of_files(*sources, node_simulation.DRIVER)])
+        library = self._verilator_library()
+
+        def build(folder: Path) -> None:
+            node_simulation.build(compiled, folder, library=library)
+
+        return verilator.Simulator.open(self.store.get_or_build("node-simulator", key, build))
 
     def simulator(self, cell: Cell) -> verilator.Simulator:
         """FINN's RTL as a program that simulates it."""
@@ -394,13 +415,16 @@ class Pipeline:
             verdict = f"too shallow: {shallow}" if shallow else "no FIFO is too shallow"
             raise DeadlockError(f"{error}; {verdict}") from None
 
-    def rtl_nodes(self, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
+    def rtl_nodes(
+        self, cell: Cell, images: Sequence[int], *, simulator: verilator.Simulator | None = None
+    ) -> list[NodeValues]:
         """What every node of the RTL gives for some images of the test set, by their numbers.
 
+        `simulator` is another program of the same nodes in place of the cell's own.
         Where the accelerator stands still, what the nodes gave before.
         """
         dataflow, pixels = self.dataflow(cell), self.images(cell).pixels[list(images)]
-        streams = verilator.taps(self.simulator(cell), pixels, output_beats=dataflow.output_beats)
+        streams = verilator.taps(simulator or self.simulator(cell), pixels, output_beats=dataflow.output_beats)
         return read_taps(dataflow.layers, streams, pixels.shape[1])
 
     def graph_nodes(self, cell: Cell, images: Sequence[int]) -> list[NodeValues]:

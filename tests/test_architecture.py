@@ -13,6 +13,7 @@ PACKAGE = ROOT / "qnn"
 LAYERS = [
     ["errors", "files", "versions", "preflight", "markup", "reproduce"],
     ["process", "cell", "parameters", "hdl", "results", "resources", "dsp", "growth", "pareto", "confusion"],
+    ["directed"],
     ["reference", "estimate", "thresholding", "store", "edits", "fifos", "report"],
     ["datasets", "integer", "paper", "costs"],
     ["networks"],
@@ -27,7 +28,7 @@ LAYERS = [
     ["page"],
     ["tools"],
     ["dataflow"],
-    ["equivalence", "divergence"],
+    ["equivalence", "divergence", "nodes"],
     ["evaluation"],
     ["pipeline"],
     ["reproducer"],

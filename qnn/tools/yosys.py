@@ -25,6 +25,8 @@ from qnn.resources import CELLS, Resources, count_cells
 from qnn.versions import tool_versions
 
 __all__ = [
+    "NEUTRAL",
+    "Neutral",
     "NodeSynthesis",
     "Refusal",
     "available",
@@ -32,6 +34,8 @@ __all__ = [
     "count_linked",
     "linked_netlist",
     "netlist_of",
+    "neutral_files",
+    "neutral_text",
     "node_key",
     "parse_refusals",
     "parse_statistics",
@@ -179,7 +183,7 @@ def cell_models() -> str:
 # -------------------------------------------------------------------------------------------- one node, made neutral
 
 
-def _neutral(text: str, name: str) -> str:
+def neutral_text(text: str, name: str) -> str:
     """`text` with a node's name replaced, also as part of a longer identifier, but not ``..._1`` within ``..._10``."""
     if name not in text:  # as in megabytes of weights
         return text
@@ -187,7 +191,7 @@ def _neutral(text: str, name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Neutral:
+class Neutral:
     """A node's files under neutral names: all that its synthesis sees."""
 
     files: Mapping[str, str]
@@ -196,15 +200,15 @@ class _Neutral:
     """{neutral file name: its name in the design}."""
 
 
-def _node_files(design: HardwareDesign, node: HardwareNode) -> _Neutral:
+def neutral_files(design: HardwareDesign, node: HardwareNode) -> Neutral:
     """The node's sources and what else lies in its folder (weights, thresholds).
 
     Should a source read a file from elsewhere, slang reports that it cannot be opened.
     """
     wanted = dict.fromkeys([*node.sources, *sorted(f for f in design.files if f.startswith(f"{node.name}/"))])
-    names = {_neutral(name, node.name): name for name in wanted}
-    files = {neutral: _neutral(design.files[name], node.name) for neutral, name in names.items()}
-    return _Neutral(files=files, sources=tuple(_neutral(name, node.name) for name in node.sources), names=names)
+    names = {neutral_text(name, node.name): name for name in wanted}
+    files = {neutral: neutral_text(design.files[name], node.name) for neutral, name in names.items()}
+    return Neutral(files=files, sources=tuple(neutral_text(name, node.name) for name in node.sources), names=names)
 
 
 def _file_arguments(names: Sequence[str]) -> str:
@@ -267,7 +271,7 @@ def node_key(design: HardwareDesign, node: HardwareNode) -> str:
     That is the contents and order of the node's files with its own name made neutral, the script, the costs of
     cells, and the tool's version. Other nodes and the node's place in the design do not matter.
     """
-    neutral = _node_files(design, node)
+    neutral = neutral_files(design, node)
     script = [[step.command, step.condition] for step in _script(neutral.sources)]
     costs = {name: repr(cost) for name, cost in CELLS.items()}
     content = [version(), script, SHIFT_REGISTER_MAP, costs, sorted(neutral.files.items())]
@@ -301,7 +305,7 @@ def synthesise(design: HardwareDesign, node: HardwareNode, *, log: Path, timeout
     `log` gets all that Yosys prints. Raises ToolMissing, ToolFailed (a refused file among them) and ToolTimeout, each
     with the end of the log, and DesignError for a cell whose cost is not known.
     """
-    neutral = _node_files(design, node)
+    neutral = neutral_files(design, node)
     with tempfile.TemporaryDirectory(prefix="qnn-yosys-") as name:
         folder = Path(name)
         finished, result = _run(

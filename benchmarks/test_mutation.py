@@ -1,0 +1,275 @@
+"""Whether the suite's checks can fail: faults, one at a time, in real artifacts, put before the checks that cover them.
+
+Random faults are drawn by a fixed seed over weights, thresholds, constants of the generated HDL and LUTs of netlists. A
+fault that no input can show is equivalent, is proved to be so and is counted apart; every other one has to be caught.
+Named faults, one of each kind that hardware builds have had, have to be caught at the right node too.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fixtures.faults import (
+    CHOICE,
+    Kind,
+    WeightWords,
+    edited,
+    losing_a_beat,
+    lut_bits,
+    with_initializer,
+    with_lut_faults,
+    without_node,
+)
+from fixtures.mutation import (
+    CELLS,
+    Node,
+    Outcome,
+    Score,
+    Verdict,
+    constant_faults,
+    lut_faults,
+    memory_faults,
+    nodes_of,
+    shares,
+    threshold_words,
+    weight_bits,
+)
+from fixtures.recording import Record
+from qnn import equivalence, fifos
+from qnn.cell import Cell
+from qnn.divergence import first_divergence
+from qnn.errors import DesignError, EquivalenceError, SimulationError
+from qnn.nodes import check_node
+from qnn.pipeline import Pipeline
+from qnn.results import Evidence
+from qnn.tools import finn, netlist, node_simulation, verilator
+from qnn.tools.yosys import NEUTRAL
+
+_SEED = 5
+
+Inject = Callable[[Pipeline, int, np.random.Generator], list[Verdict]]
+
+_INJECT: dict[Kind, Inject] = {
+    Kind.WEIGHT: lambda pipeline, count, random: memory_faults(pipeline, Kind.WEIGHT, count, random),
+    Kind.THRESHOLD: lambda pipeline, count, random: memory_faults(pipeline, Kind.THRESHOLD, count, random),
+    Kind.CONSTANT: constant_faults,
+    Kind.LUT: lut_faults,
+}
+
+
+@pytest.mark.rtlsim
+@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.replace(" ", "-"))
+def test_every_random_fault_is_caught_or_proved_equivalent(
+    kind: Kind, pipeline: Pipeline, pytestconfig: pytest.Config, score: list[Verdict], record: Record
+) -> None:
+    count = shares(pytestconfig.getoption("--mutation"))[kind]
+    verdicts = _INJECT[kind](pipeline, count, np.random.default_rng([_SEED, list(Kind).index(kind)]))
+    score += verdicts
+    result = Score(verdicts=tuple(verdicts))
+    record(
+        Evidence.NETLIST if kind is Kind.LUT else Evidence.RTLSIM,
+        faults_injected=len(verdicts),
+        faults_equivalent=result.count(outcome=Outcome.EQUIVALENT),
+        faults_undecided=result.count(outcome=Outcome.UNDECIDED),
+        faults_caught=result.count(outcome=Outcome.CAUGHT),
+        faults_missed=result.count(outcome=Outcome.MISSED),
+        mutation_score_percent=result.percent,
+        layers=[
+            {"name": v.fault.node, "fault": v.fault.what, "outcome": str(v.outcome), "why": v.why} for v in verdicts
+        ],
+    )
+    missed = [f"{v.fault.node}, {v.fault.what}: {v.why}" for v in verdicts if v.outcome is Outcome.MISSED]
+    assert not missed, "\n".join(missed)
+
+
+# ----------------------------------------------------------------------------------------------------- named faults
+
+Change = Callable[[NDArray[np.int64], int, int], NDArray[np.int64]]
+"""Weights [outputs, inputs], PE and SIMD to faulty ones."""
+
+
+def _one_more(weights: NDArray[np.int64], pe: int, simd: int) -> NDArray[np.int64]:
+    faulty = weights.copy()
+    faulty[7, 5] += 1 if faulty[7, 5] < 3 else -1
+    return faulty
+
+
+def _pes_swapped(weights: NDArray[np.int64], pe: int, simd: int) -> NDArray[np.int64]:
+    faulty = weights.copy()
+    faulty[[0, 1]] = faulty[[1, 0]]  # of the first neuron fold: outputs 0 and 1 are PEs 0 and 1
+    return faulty
+
+
+def _lanes_reversed(weights: NDArray[np.int64], pe: int, simd: int) -> NDArray[np.int64]:
+    return weights.reshape(len(weights), -1, simd)[:, :, ::-1].reshape(weights.shape)
+
+
+@pytest.fixture(params=CELLS, ids=lambda cell: f"{cell.quantization}-{cell.folding}", scope="module")
+def faulty_cell(request: pytest.FixtureRequest) -> Cell:
+    """A cell that faults are put into."""
+    cell: Cell = request.param
+    return cell
+
+
+def _with_weights(node: Node, change: Change) -> dict[str, str]:
+    """The memories of a matrix unit with faulty weights."""
+    words, file = WeightWords.of(node.function, weight_bits(node)), f"{NEUTRAL}/memblock.dat"
+    weights = words.read(node.design.files[file])
+    faulty = change(weights, words.pe, words.simd)
+    assert (faulty != weights).any()
+    return {**node_simulation.memories(node.design), file: words.write(faulty)}
+
+
+@pytest.mark.rtlsim
+@pytest.mark.parametrize(
+    ("change", "located"),
+    [(_one_more, "channel 7: .*weight 5"), (_pes_swapped, r"in channels \[0, 1\]"), (_lanes_reversed, "channel 0")],
+    ids=["weight-off-by-one", "PEs-swapped", "SIMD-lanes-reversed"],
+)
+def test_a_fault_in_the_weights_is_caught_at_its_node(
+    faulty_cell: Cell, change: Change, located: str, pipeline: Pipeline
+) -> None:
+    node = nodes_of(pipeline, faulty_cell)["MVAU_rtl_1"]
+    with pytest.raises(EquivalenceError, match=f"^MVAU_rtl_1, .*{located}"):
+        check_node(node.function, pipeline.node_simulator(node.design), _with_weights(node, change))
+
+
+@pytest.mark.rtlsim
+def test_a_threshold_off_by_one_is_caught_at_its_node(faulty_cell: Cell, pipeline: Pipeline) -> None:
+    node = nodes_of(pipeline, faulty_cell)["Thresholding_rtl_1"]
+    words, files = threshold_words(node), node.design.files
+    assert node.function.thresholds is not None
+    steps = node.function.thresholds.shape[1]
+    old = words.read(files, 9, 2, steps)
+    contents = {**node_simulation.memories(node.design), **words.write(files, 9, 2, steps, old + 1)}
+    with pytest.raises(
+        EquivalenceError, match=rf"^Thresholding_rtl_1, .*channel 9: .*its input is {old}, .*T2 = {old}"
+    ):
+        check_node(node.function, pipeline.node_simulator(node.design), contents)
+
+
+@pytest.mark.rtlsim
+def test_a_fault_in_the_whole_accelerator_is_located_at_its_node(
+    faulty_cell: Cell, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    """By what goes over each stream: the way of test_rtl_equals_hardware_integers where the accumulators differ."""
+    node = nodes_of(pipeline, faulty_cell)["MVAU_rtl_1"]
+    folder = tmp_path / "simulator"
+    shutil.copytree(pipeline.simulator(faulty_cell).folder, folder)
+    memory = _with_weights(node, _pes_swapped)[f"{NEUTRAL}/memblock.dat"]
+    (folder / "MVAU_rtl_1" / "memblock.dat").write_text(memory)
+    images = range(8)
+    network = pipeline.hardware_model(faulty_cell).network
+    pixels = pipeline.images(faulty_cell).pixels[: len(images)]
+    simulator = verilator.Simulator.open(folder)
+    beats = pipeline.dataflow(faulty_cell).output_beats
+    run = verilator.simulate(simulator, pixels, output_beats=beats)
+    layer = pipeline.dataflow(faulty_cell).layers[-1]
+    got = verilator.unpack(run.output, lane_bits=layer.output_bits, lanes=layer.output_lanes, signed=True)
+    with pytest.raises(EquivalenceError, match="RTL: "):
+        equivalence.require_equal(network.evaluate(pixels), got.reshape(len(pixels), -1), "RTL")
+    nodes = pipeline.rtl_nodes(faulty_cell, images, simulator=simulator)
+    found = first_divergence("RTL", network, pixels, nodes)
+    assert found is not None
+    assert found.node == "MVAU_rtl_1"
+    assert found.channel in (0, 1)
+
+
+@pytest.mark.rtlsim
+def test_an_accumulator_one_bit_too_narrow_is_caught_at_its_node(pipeline: Pipeline) -> None:
+    """As if FINN had found a bit less to be enough, in its graph as in its RTL."""
+    node = nodes_of(pipeline, CELLS[0])["MVAU_rtl_1"]
+    bits = node.function.output.bits
+    file = f"{NEUTRAL}/{NEUTRAL}_wrapper.v"
+    narrow = edited(node.design, file, f"ACCU_WIDTH = {bits},", f"ACCU_WIDTH = {bits - 1},")
+    function = replace(node.function, output=replace(node.function.output, bits=bits - 1))
+    with pytest.raises(EquivalenceError, match=r"^MVAU_rtl_1, "):
+        check_node(function, pipeline.node_simulator(narrow), node_simulation.memories(narrow))
+
+
+def test_a_dropped_fifo_is_caught_by_its_name(faulty_cell: Cell, pipeline: Pipeline) -> None:
+    """No integer and no interval tells: each node keeps one beat or more of its own (test_fifos looks into the HDL)."""
+    names = [layer.name for layer in pipeline.dataflow(faulty_cell).layers]
+    dropped = without_node(pipeline.design(faulty_cell), "StreamingFIFO_rtl_4")
+    with pytest.raises(DesignError, match="StreamingFIFO_rtl_4 of the graph is not in the RTL"):
+        fifos.require_delivered(dropped, names)
+
+
+def test_a_fifo_of_depth_0_is_caught_by_its_name(faulty_cell: Cell, pipeline: Pipeline) -> None:
+    design, name = pipeline.design(faulty_cell), "StreamingFIFO_rtl_4"
+    shallow = edited(design, f"{name}/{name}.v", ".DEPTH(2)", ".DEPTH(0)")
+    with pytest.raises(DesignError, match=f"{name} is of depth 2 in the graph"):
+        fifos.require_delivered(shallow, [layer.name for layer in pipeline.dataflow(faulty_cell).layers])
+
+
+@pytest.mark.rtlsim
+def test_a_fifo_of_depth_0_is_caught_at_its_node(pipeline: Pipeline) -> None:
+    node = nodes_of(pipeline, CELLS[0])["StreamingFIFO_rtl_4"]
+    shallow = edited(node.design, f"{NEUTRAL}/{NEUTRAL}.v", ".DEPTH(2)", ".DEPTH(0)")
+    with pytest.raises(SimulationError, match=r"^StreamingFIFO_rtl_4, .*DEPTH of 0 must be 2 or above"):
+        check_node(node.function, pipeline.node_simulator(shallow), {})
+
+
+@pytest.mark.rtlsim
+def test_a_lost_beat_is_caught_at_its_node(pipeline: Pipeline) -> None:
+    node = nodes_of(pipeline, CELLS[0])["StreamingFIFO_rtl_4"]
+    with pytest.raises(SimulationError, match=r"^StreamingFIFO_rtl_4, .*stands still"):
+        check_node(node.function, pipeline.node_simulator(losing_a_beat(node.design, 100)), {})
+
+
+def _negated(values: NDArray[Any]) -> NDArray[Any]:
+    values[3] = -values[3]
+    return values
+
+
+def _a_hundredth_more(values: NDArray[Any]) -> NDArray[Any]:
+    return (values * np.float32(1.01)).astype(values.dtype)
+
+
+def _one_channel_more(values: NDArray[Any]) -> NDArray[Any]:
+    values[3] *= np.float32(1.01)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "place", "change", "located"),
+    [
+        ("BatchNormalization", 1, 2, _negated, "activation 2, channel 3"),
+        ("Quant of a weight", 1, 1, _one_channel_more, "(activation|layer) 2.* channel 3"),
+        ("Quant of an activation", 2, 1, _a_hundredth_more, "activation 2|layer 3"),
+    ],
+    ids=["batch-norm-bias-sign", "weight-scale", "activation-scale"],
+)
+def test_a_fault_of_the_export_is_caught_at_its_layer(
+    kind: str, number: int, place: int, change: Any, located: str, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    cell = CELLS[0]
+    target = tmp_path / "faulty.onnx"
+    with_initializer(pipeline.qonnx(cell), target, kind, number, place, change)
+    pixels = pipeline.images(cell).pixels[:500]
+    finn.trace(target, pixels, tmp_path)
+    with np.load(tmp_path / "trace.npz") as run:
+        codes, products = equivalence.codes_of(run), equivalence.products_of(run)
+    golden = pipeline.golden(cell)
+    comparison = equivalence.compare_forward_pass(golden, golden.trace(pixels), codes, pixels, products)
+    with pytest.raises(EquivalenceError, match=located):
+        comparison.require_explained("QONNX")
+
+
+@pytest.mark.netlist
+def test_a_wrong_netlist_lut_bit_is_caught_at_its_node(pipeline: Pipeline) -> None:
+    """Of the LUT that tells the node before that it may give: it has to be tried with stalls, too."""
+    name = "Thresholding_rtl_2"
+    node, text = nodes_of(pipeline, CELLS[0])[name], pipeline.node_synthesis(CELLS[0], name).netlist.read_text()
+    ready = next(bit for bit in lut_bits(text) if bit.pins["O"].strip() == "in0_V_tready")
+    faulty = netlist.netlist_design(node.design, {NEUTRAL: with_lut_faults(text, [ready])})
+    simulator = pipeline.node_simulator(faulty)
+    check_node(node.function, simulator, {CHOICE: "0\n"})
+    with pytest.raises((EquivalenceError, SimulationError), match=f"^{name}, "):
+        check_node(node.function, simulator, {CHOICE: "1\n"})
