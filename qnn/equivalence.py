@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from qnn.errors import EquivalenceError
 from qnn.integer import GoldenNetwork, LayerTrace, accumulator_scales, channel_signs, logits
 from qnn.thresholding import CodeComparison, ThresholdComparison, Verdict, compare_codes, compare_thresholds
-from qnn.tools.finn import HardwareModel
+from qnn.tools.finn import CppRun, HardwareModel
 
 __all__ = [
     "CodesComparison",
@@ -30,6 +30,7 @@ __all__ = [
     "products_of",
     "require_close_logits",
     "require_equal",
+    "require_equal_nodes",
     "sum_bounds",
 ]
 
@@ -349,6 +350,31 @@ def images_that_differ(
         accumulators=int((exact * signs != given).any(axis=1).sum()),
         top1=int(np.count_nonzero(exact_top1 != hardware.logits(given).argmax(axis=1))),
     )
+
+
+def require_equal_nodes(trace: Sequence[LayerTrace], run: CppRun) -> None:
+    """Raise EquivalenceError, naming the first node, image and channel, unless cppsim gave a network's integers.
+
+    A matrix unit gives accumulators where a Thresholding_hls follows or nothing does, and codes where it holds its
+    activation itself.
+    """
+    layer, nodes = 0, list(run.outputs)
+    for name, following in zip(nodes, [*nodes[1:], None], strict=True):
+        kind, got = run.op_types[name], run.outputs[name]
+        if kind == "LabelSelect_hls":
+            last = trace[-1].accumulators
+            assert last is not None
+            expected: NDArray[Any] = last.argmax(axis=1)[:, None]  # of equal accumulators the first
+        else:
+            layer += kind == "MVAU_hls"
+            is_codes = kind == "Thresholding_hls" or (
+                trace[layer].codes is not None and run.op_types.get(following or "") != "Thresholding_hls"
+            )
+            found = trace[layer].codes if is_codes else trace[layer].accumulators
+            if found is None:
+                raise EquivalenceError(f"cppsim, {name} ({kind}): the network has no such layer")
+            expected = found
+        require_equal(expected.astype(np.int64), got, f"cppsim, {name}")
 
 
 def require_equal(expected: NDArray[np.int64], got: NDArray[np.int64], name: str) -> None:

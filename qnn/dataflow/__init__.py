@@ -12,5 +12,6 @@ graph          QONNX -> streamlined -> hardware graph -> folded RTL nodes
 integers       the hardware integer model, read from the streamlined graph
 rtl            FINN's HDL of each node, as files with relative names
 execution      graphs executed in Python by QONNX
+cppsim         HLS nodes executed as C++ programs by FINN
 =============  ==================================================================================
 """

@@ -6,6 +6,9 @@ compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: dept
           -> streamlined.onnx, hardware.onnx, integers.npz, dataflow.json, rtl.json
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
+cppsim    model (streamlined.onnx), inputs (.npy [N, ...]), images a batch, folding, policy, part, clock_period_ns,
+          standalone_thresholds, top1 (whether the accelerator labels), headers (what they are called)
+          -> cppsim.npz: the output of each node; cppsim.json: {op_types {node: its kind}, build_s, run_s}
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
 
@@ -20,6 +23,7 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -78,6 +82,33 @@ def cost_job(job: Job, folder: Path, progress: Progress) -> None:
     (folder / "cost.json").write_text(json.dumps(cost.inference_cost(ModelWrapper(job["model"]))))
 
 
+def cppsim_job(job: Job, folder: Path, progress: Progress) -> None:
+    """A streamlined graph's HLS nodes, compiled and executed on a batch."""
+    from qnn.dataflow import cppsim, graph
+
+    model = ModelWrapper(job["model"])
+    cppsim.require_annotated_input(model)
+    fused = {"standalone_thresholds": job["standalone_thresholds"]}
+    config = graph.build_config(str(folder), job["clock_period_ns"], job["part"], **fused)
+    progress("make HLS nodes")
+    if job["top1"]:
+        model = cppsim.with_top1(model)
+    model = graph.hls_nodes(model, Folding.parse(job["folding"]), Policy.parse(job["policy"]), config)
+    progress("compile the nodes' C++")
+    start = monotonic()
+    model = cppsim.compile_nodes(model, job["images"], job["headers"])
+    built = monotonic()
+    progress("execute the nodes")
+    outputs = cppsim.run(model, np.load(job["inputs"]), job["images"])
+    np.savez_compressed(folder / "cppsim.npz", **outputs)  # type: ignore[arg-type]
+    record = {
+        "op_types": {node.name: node.op_type for node in model.graph.node},
+        "build_s": built - start,
+        "run_s": monotonic() - built,
+    }
+    (folder / "cppsim.json").write_text(json.dumps(record))
+
+
 def thresholding_job(job: Job, folder: Path, progress: Progress) -> None:
     """HDL of stand-alone Thresholding nodes."""
     from qnn.dataflow import thresholding
@@ -98,6 +129,7 @@ JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
     "compile": compile_job,
     "trace": trace_job,
     "cost": cost_job,
+    "cppsim": cppsim_job,
     "thresholding": thresholding_job,
     "activations": activations_job,
 }
