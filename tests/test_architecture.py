@@ -53,9 +53,13 @@ CONFINED = {
     "scipy": {"claims", "compromise", "figures"},
     "filelock": {"store"},
     "pytest": set(),
-    "subprocess": {"process", "preflight", "tools"},
+    "subprocess": {"process", "preflight", "tools", "dataflow"},
 }
-"""Where a package may be imported. tools: a simulator that answers requests has to stay running."""
+"""Where a package may be imported.
+
+subprocess, in tools: a simulator that answers requests has to stay running; in dataflow: the error of FINN's own
+processes is caught.
+"""
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
