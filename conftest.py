@@ -11,6 +11,7 @@ pytest_plugins = [
     "fixtures.models",
     "fixtures.designs",
     "fixtures.netlists",
+    "fixtures.cppsim",
     "fixtures.activations",
     "fixtures.recording",
     "fixtures.clock",
@@ -52,7 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--part", default=PART, metavar="NAME", help=f"FPGA whose budget counts (default: {PART})")
     group.addoption(
-        "--all-images", action="store_true", help="simulate all 10,000 test images of the slow foldings too"
+        "--all-images",
+        action="store_true",
+        help="simulate all 10,000 test images, of the slow foldings and in cppsim too",
     )
     group.addoption(
         "--finn-rtlsim",

@@ -28,6 +28,8 @@ class Step(StrEnum):
     DATAFLOW = "dataflow"
     GRAPH_RUN = "graph run"
     DEVICE_RUN = "device run"
+    CPPSIM = "cppsim"
+    """Both HLS variants."""
     SYNTHESIS = "synthesis"
     NODE_SYNTHESIS = "node synthesis"
     FIFO_SIZING = "FIFO sizing"
@@ -92,6 +94,9 @@ def _do(pipeline: Pipeline, task: Task) -> list[Task]:
             pipeline.graph_run(cell)
         case Step.DEVICE_RUN:
             pipeline.device_run(cell)
+        case Step.CPPSIM:
+            for standalone in (True, False):
+                pipeline.cppsim_run(cell, standalone_thresholds=standalone)
         case Step.SYNTHESIS:
             return _node_syntheses(pipeline, cell)
         case Step.FIFO_SIZING:

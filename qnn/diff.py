@@ -1,8 +1,9 @@
 """A few images of a cell through every hop: where they are equal, and the first node that is not.
 
-Brevitas, QONNX, FINN-ONNX             against the exact integers: float32's own differences are counted
-FINN's thresholds                      against the exact ones, by the same rule
-streamlined graph, hardware graph, RTL against FINN's integers: every node, exactly
+Brevitas, QONNX, FINN-ONNX           against the exact integers: float32's own differences are counted
+FINN's thresholds                    against the exact ones, by the same rule
+streamlined graph, hardware graph,   against FINN's integers: every node, exactly
+cppsim, RTL
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from qnn.cell import Cell
 from qnn.divergence import Divergence, first_divergence, stages
 from qnn.equivalence import Codes, Products
 from qnn.errors import CellError, EquivalenceError, QnnError
-from qnn.pipeline import Pipeline
+from qnn.pipeline import CPPSIM_IMAGES, Pipeline
 from qnn.tools.finn import NodeValues
 
 __all__ = [
@@ -77,6 +78,8 @@ def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Iterator[Hop]
         "FINN's thresholds": _thresholds,
         "streamlined graph": _streamlined,
         "hardware graph": _hardware_graph,
+        "cppsim": _cppsim,
+        "cppsim, fused": _fused_cppsim,
         "RTL": _rtl,
     }
     for name, run in runs.items():
@@ -218,6 +221,18 @@ def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
 
 def _hardware_graph(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
     return _exactly("hardware graph", pipeline, cell, images, pipeline.graph_nodes(cell, images))
+
+
+def _cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int], *, fused: bool = False) -> Hop:
+    known = max(images) < CPPSIM_IMAGES
+    run, _ = pipeline.cppsim_run(cell, standalone_thresholds=not fused, images=None if known else images)
+    nodes = [replace(node, values=node.values[list(images)]) if known else node for node in run.nodes]
+    return _exactly("cppsim, fused" if fused else "cppsim", pipeline, cell, images, nodes)
+
+
+def _fused_cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+    """With the activations in the matrix units."""
+    return _cppsim(pipeline, cell, images, fused=True)
 
 
 def _rtl(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:

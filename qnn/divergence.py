@@ -1,8 +1,9 @@
 """The first node of a chain that does not give the integers that it has to give, with what lies around the place.
 
 All hops below FINN's streamlined graph are a chain of the same stages: pixels, codes, accumulators, codes, ...,
-accumulators. A matrix unit goes from codes to accumulators, a thresholding from accumulators (or pixels) to codes, and
-a FIFO or width converter leaves what it is given as it is.
+accumulators, top-1. A matrix unit goes from codes to accumulators, or to the next codes where it holds its activation
+itself, a thresholding from accumulators (or pixels) to codes, a LabelSelect from accumulators to top-1, and a FIFO or
+width converter leaves what it is given as it is.
 """
 
 from collections.abc import Sequence
@@ -11,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qnn.errors import EquivalenceError
 from qnn.integer import IntegerNetwork
 from qnn.tools import verilator
 from qnn.tools.finn import LayerGeometry, NodeValues
 
-__all__ = ["Divergence", "first_divergence", "read_taps", "stages"]
+__all__ = ["Divergence", "first_divergence", "read_taps", "require_equal_nodes", "stages"]
 
-_STAGES = ("MVAU", "MatMul", "Thresholding", "MultiThreshold")
-"""Kinds of nodes that go from one stage to the next."""
+_MATRIX = ("MVAU", "MatMul")
+_ACTIVATION = ("Thresholding", "MultiThreshold")
 _SHOWN = 4
 """Thresholds or weights that are shown to either side."""
 
@@ -70,11 +72,19 @@ def read_taps(layers: Sequence[LayerGeometry], streams: Sequence[NDArray[np.uint
 
 
 def stages(network: IntegerNetwork, pixels: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """[images, channels] of every stage: pixels, codes, accumulators, codes, ..., accumulators of the last layer."""
+    """[images, channels] of every stage; top-1 is the first of the largest accumulators, one channel."""
     found = [pixels.astype(np.int64)]
     for layer in network.trace(pixels):
         found += [np.asarray(part, np.int64) for part in (layer.accumulators, layer.codes) if part is not None]
-    return found
+    return [*found, found[-1].argmax(axis=1)[:, None]]
+
+
+def _stages_on(node: NodeValues, following: NodeValues | None) -> int:
+    """By how many stages a node goes on."""
+    if node.op_type.startswith(_MATRIX):
+        fused = following is not None and following.op_type.startswith(_MATRIX)
+        return 2 if fused else 1
+    return int(node.op_type.startswith((*_ACTIVATION, "LabelSelect")))
 
 
 def first_divergence(
@@ -92,9 +102,11 @@ def first_divergence(
     expected, stage = stages(network, pixels), 0
     taken = len(pixels)
     stopped: Divergence | None = None
+    kinds = [node for node in nodes if node.op_type.startswith((*_MATRIX, *_ACTIVATION, "LabelSelect"))]
+    following = dict(zip((node.name for node in kinds), kinds[1:], strict=False))
     for node in nodes:
         before = stage
-        stage += node.op_type.startswith(_STAGES)
+        stage += _stages_on(node, following.get(node.name))
         wanted = expected[stage]
         given = node.values[: len(wanted)]
         wrong = (given != wanted[: len(given)]).any(axis=1)
@@ -136,6 +148,15 @@ def first_divergence(
     return stopped
 
 
+def require_equal_nodes(
+    hop: str, network: IntegerNetwork, pixels: NDArray[np.uint8], nodes: Sequence[NodeValues]
+) -> None:
+    """Raise EquivalenceError, naming the first node that differs, unless `nodes` give the network's integers."""
+    found = first_divergence(hop, network, pixels, nodes)
+    if found is not None:
+        raise EquivalenceError(str(found))
+
+
 def _around(
     network: IntegerNetwork,
     expected: Sequence[NDArray[np.int64]],
@@ -147,6 +168,10 @@ def _around(
 ) -> str:
     if stage == before:
         return "it has to give what it is given"
+    if stage == len(expected) - 1:
+        return f"its input is {_listed(expected[before][row])}"
+    if stage - before > 1:  # around its activation
+        before += 1
     layer = network.layers[stage // 2]
     if stage % 2:
         assert layer.thresholds is not None

@@ -148,6 +148,13 @@ class IntegerNetwork:
         assert weights is not None
         return int(weights.shape[1])
 
+    @property
+    def classes(self) -> int:
+        """Accumulators of the last layer."""
+        weights = self.layers[-1].weights
+        assert weights is not None
+        return len(weights)
+
     def _largest(self, k: int) -> int:
         """What no partial sum of layer k is above."""
         before, weights = self.layers[k - 1], self.layers[k].weights

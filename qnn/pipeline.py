@@ -1,6 +1,7 @@
 """From a cell to each of its artifacts, through the store: nothing is built twice, and nothing that is not asked for.
 
     checkpoint -> qonnx -> dataflow (FINN: graphs, integers, RTL) -> simulator -> simulation
+                                                                  -> cppsim (HLS variants)
                                                                   -> synthesis of each node
 
 The policy `uniform` has FINN's default FIFOs, as the study has. Layers of a `balanced` design all take about the whole
@@ -34,8 +35,9 @@ from qnn.integer import GoldenNetwork
 from qnn.parameters import NetworkParameters
 from qnn.resources import FAMILIES, Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
-from qnn.tools import fifo_gauge, finn, gxx, library, netlist, node_simulation, timing, verilator, yosys
-from qnn.tools.finn import DataflowModel, HardwareModel, NodeSimulation, NodeValues
+from qnn.tools import fifo_gauge, finn, gxx, hls_headers, library, netlist, node_simulation, timing, verilator, yosys
+from qnn.tools.finn import CppRun, DataflowModel, HardwareModel, NodeSimulation, NodeValues
+from qnn.tools.hls_headers import HlsHeaders
 from qnn.tools.timing import Timing
 from qnn.versions import tool_versions
 
@@ -61,6 +63,8 @@ NETLIST_IMAGES = 50
 
 NODE_IMAGES = 2
 """Images of FINN's own RTL simulation, which executes the graph once for each."""
+CPPSIM_IMAGES = 200
+"""Images that FINN's cppsim executes, and how many one process of a node takes."""
 
 SIZED_IMAGES = 16
 """Images that are simulated through a design whose FIFOs are not the delivered one's."""
@@ -323,6 +327,63 @@ class Pipeline:
     def graph_run(self, cell: Cell) -> dict[str, NDArray[Any]]:
         """FINN's streamlined graph executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
         return self._executed(self.graph(cell, "streamlined"), cell)
+
+    def cppsim_run(
+        self,
+        cell: Cell,
+        *,
+        standalone_thresholds: bool,
+        headers: HlsHeaders | None = None,
+        images: Sequence[int] | None = None,
+    ) -> tuple[CppRun, HlsHeaders]:
+        """Images of the test set through the HLS variant in FINN's cppsim, and with which headers.
+
+        They are the `images` of these numbers, by default the first ones, or all. Activations are nodes of their own
+        where `standalone_thresholds`, else fused into the matrix units.
+        """
+        if cell.folding is None:
+            raise CellError(f"{cell} names no folding: hardware needs one, such as PE8-SIMD8")
+        used = headers or hls_headers.find()
+        folding, policy = cell.folding, cell.policy
+        numbers = list(images or range(BATCH_IMAGES if self.all_images else CPPSIM_IMAGES))
+        model = self.graph(cell, "streamlined")
+        sources = ("dataflow", "cell.py", "datasets.py", "tools/finn.py", "tools/hls_headers.py")
+        key = {
+            "model": digest_of_files(model),
+            "folding": [str(folding), str(policy)],
+            "standalone_thresholds": standalone_thresholds,
+            "images": [cell.dataset, numbers, CPPSIM_IMAGES],
+            "part": [self.part, self.clock_period_ns],
+            "headers": used.digest,
+            "source": digest_of_files(*(_SOURCE / name for name in sources)),
+            "versions": {**_versions("finn", "qonnx"), "g++": gxx.version()},
+        }
+
+        def build(folder: Path) -> None:
+            finn.simulate_cpp(
+                model,
+                self.images(cell).pixels[numbers],
+                *(folding, policy, self.part, self.clock_period_ns, folder),
+                headers=used,
+                npy_library=self.npy_library(),
+                standalone_thresholds=standalone_thresholds,
+                batch_images=CPPSIM_IMAGES,
+            )
+
+        return finn.read_cpp_run(self.store.get_or_build("cppsim", digest_of(key), build)), used
+
+    def npy_library(self) -> Path:
+        """FINN's reader of .npy files, compiled once for the programs of all nodes of cppsim."""
+        key = {
+            "npy": digest_of_files(hls_headers.npy_source()),
+            "source": digest_of_files(_SOURCE / "tools" / "hls_headers.py", _SOURCE / "tools" / "gxx.py"),
+            "g++": gxx.version(),
+        }
+
+        def build(folder: Path) -> None:
+            hls_headers.build_npy_library(folder)
+
+        return self.store.get_or_build("npy-library", digest_of(key), build) / "cnpy.o"
 
     def inference_cost(self, cell: Cell) -> InferenceCost:
         """What one image takes, as QONNX counts it on FINN's streamlined graph."""

@@ -22,7 +22,9 @@ class Evidence(StrEnum):
 
     ESTIMATE = "estimate"
     PYTHON = "python"
-    CPPSIM = "cppsim"
+    CPPSIM_SUITE = "cppsim (suite headers)"
+    CPPSIM_HLSLIB = "cppsim (finn-hlslib)"
+    CPPSIM_VITIS = "cppsim (Vitis HLS)"
     RTLSIM = "rtlsim"
     SYNTHESIS = "synthesis"
     NETLIST = "netlist"

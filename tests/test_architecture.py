@@ -56,10 +56,13 @@ CONFINED = {
     "scipy": {"claims", "compromise", "figures"},
     "filelock": {"store"},
     "pytest": set(),
-    "subprocess": {"process", "preflight", "tools", "reproduce"},
+    "subprocess": {"process", "preflight", "tools", "dataflow", "reproduce"},
 }
-"""Where a package may be imported. tools: a simulator that answers requests has to stay running; reproduce is a script
-that stands alone."""
+"""Where a package may be imported.
+
+subprocess, in tools: a simulator that answers requests has to stay running; in dataflow: the error of FINN's own
+processes is caught; reproduce is a script that stands alone.
+"""
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

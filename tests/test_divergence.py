@@ -136,3 +136,35 @@ def test_a_wrong_integer_goes_before_a_standstill(network: IntegerNetwork, pixel
     assert "the first wrong node is mvau_0 (MVAU_rtl), in 1 of 6 images; image 1, channel 1" in message(
         network, pixels, values
     )
+
+
+def test_a_matrix_unit_that_holds_its_activation_gives_the_next_codes(
+    network: IntegerNetwork, pixels: NDArray[np.uint8]
+) -> None:
+    values = stages(network, pixels)
+    fused = [
+        NodeValues(name=name, op_type=name.rstrip("_0123456789"), values=values[stage].copy())
+        for name, stage in (("Thresholding_hls_0", 1), ("MVAU_hls_0", 3), ("MVAU_hls_1", 4), ("LabelSelect_hls_0", 5))
+    ]
+    assert first_divergence("cppsim", network, pixels, fused) is None
+    fused[1].values[3, 2] += 1
+    found = str(first_divergence("cppsim", network, pixels, fused))
+    assert f"MVAU_hls_0 (MVAU_hls), in 1 of 6 images; image 3, channel 2: expected {values[3][3, 2]}" in found
+    assert f"its input is {values[2][3, 2]}; thresholds not above it" in found
+
+
+def test_top1_is_the_first_of_equal_accumulators(pixels: NDArray[np.uint8]) -> None:
+    same = IntegerLayer(weights=np.array([[0] * 8, [1] * 8, [1] * 8]), thresholds=None)
+    network = IntegerNetwork(layers=(IntegerLayer(weights=None, thresholds=np.array([[1]]), lowest=0), same))
+    values = stages(network, pixels)
+    assert values[-1].ravel().tolist() == [1] * 6
+    last = values[-1].copy()
+    last[4] = 2
+    nodes_of = [
+        NodeValues(name="Thresholding_hls_0", op_type="Thresholding_hls", values=values[1]),
+        NodeValues(name="MVAU_hls_0", op_type="MVAU_hls", values=values[2]),
+        NodeValues(name="LabelSelect_hls_0", op_type="LabelSelect_hls", values=last),
+    ]
+    found = str(first_divergence("cppsim", network, pixels, nodes_of))
+    assert "LabelSelect_hls_0 (LabelSelect_hls), in 1 of 6 images; image 4, channel 0: expected 1, got 2" in found
+    assert found.endswith(f"its input is {', '.join(map(str, values[2][4]))}")

@@ -110,3 +110,43 @@ def test_a_small_beta_counts_where_the_step_is_small_too(tmp_path: Path) -> None
 
 def test_a_beta_of_the_same_size_in_steps_counts_where_both_are_large(tmp_path: Path) -> None:
     _compare_one_channel(tmp_path, beta=2, step=1).require_explained("FINN")
+
+
+LABELS_OF_TWO_IMAGES = """
+from pathlib import Path
+from qnn.dataflow.session import open_session
+open_session()
+from onnx import TensorProto, helper
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.util.basic import qonnx_make_model
+
+node = helper.make_node("LabelSelect_hls", ["x"], ["y"], name="LabelSelect_hls_0",
+    domain="finn.custom_op.fpgadataflow.hls", backend="fpgadataflow", Labels=4, PE=1, K=1,
+    inputDataType="INT8", numInputVectors=[2], code_gen_dir_cppsim=FOLDER)
+info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+model = ModelWrapper(qonnx_make_model(helper.make_graph([node], "one", [info("x", [2, 4])], [info("y", [2, 1])])))
+getCustomOp(model.graph.node[0]).code_generation_cppsim(model)
+code = (Path(FOLDER) / "execute_LabelSelect_hls.cpp").read_text()
+assert "LabelSelect_Batch<4, 1, 1, ap_int<8>, ap_uint<8> > (in0_V, out0_V" in code
+assert f"(in0_V, out0_V, {IMAGES});" in code
+"""
+
+
+def _label_images(images: int, folder: Path) -> None:
+    """Raises ToolFailed unless the C++ that FINN generates for two images labels `images`."""
+    _run_in_finn(f"FOLDER, IMAGES = {str(folder)!r}, {images}\n{LABELS_OF_TWO_IMAGES}", folder)
+
+
+@pytest.mark.xfail(
+    raises=ToolFailed,
+    strict=True,
+    reason="LabelSelect_hls generates a call that labels one image, whatever its numInputVectors says "
+    "(labelselect_hls.py, docompute): the program then reads labels that were never written",
+)
+def test_label_select_labels_every_image_of_a_batch(tmp_path: Path) -> None:
+    _label_images(2, tmp_path)
+
+
+def test_label_select_labels_one_image(tmp_path: Path) -> None:
+    _label_images(1, tmp_path)

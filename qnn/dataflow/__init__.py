@@ -16,5 +16,6 @@ xsi            Verilator behind finn.xsi, FINN's RTL simulation; on its own, it 
 verilated      what FINN's simulation engine expects of the module xsi, on Verilator
 rtlsim         FINN's node-by-node RTL simulation
 stepping       FINN's simulation engine on a stitched design
+cppsim         HLS nodes executed as C++ programs by FINN
 =============  ==================================================================================
 """

@@ -13,6 +13,9 @@ step      library (of a stitched design), inputs (.npy [N, bytes]), input_bytes,
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 nodes     model (hardware.onnx), inputs (.npy [N, ...]) -> nodes.npz: see qnn.dataflow.execution.trace_nodes
 cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
+cppsim    model (streamlined.onnx), inputs (.npy [N, ...]), images a batch, folding, policy, part, clock_period_ns,
+          standalone_thresholds, top1 (whether the accelerator labels), headers (what they are called)
+          -> cppsim.npz: the output of each node; cppsim.json: {op_types {node: its kind}, build_s, run_s}
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
 
@@ -27,6 +30,7 @@ import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -122,6 +126,33 @@ def step_job(job: Job, folder: Path, progress: Progress) -> None:
     stepping.write(Path(job["library"]), frames, job["input_bytes"], job["output_beats"], folder)
 
 
+def cppsim_job(job: Job, folder: Path, progress: Progress) -> None:
+    """A streamlined graph's HLS nodes, compiled and executed on a batch."""
+    from qnn.dataflow import cppsim, graph
+
+    model = ModelWrapper(job["model"])
+    cppsim.require_annotated_input(model)
+    fused = {"standalone_thresholds": job["standalone_thresholds"]}
+    config = graph.build_config(str(folder), job["clock_period_ns"], job["part"], **fused)
+    progress("make HLS nodes")
+    if job["top1"]:
+        model = cppsim.with_top1(model)
+    model = graph.hls_nodes(model, Folding.parse(job["folding"]), Policy.parse(job["policy"]), config)
+    progress("compile the nodes' C++")
+    start = monotonic()
+    model = cppsim.compile_nodes(model, job["images"], job["headers"])
+    built = monotonic()
+    progress("execute the nodes")
+    outputs = cppsim.run(model, np.load(job["inputs"]), job["images"])
+    np.savez_compressed(folder / "cppsim.npz", **outputs)  # type: ignore[arg-type]
+    record = {
+        "op_types": {node.name: node.op_type for node in model.graph.node},
+        "build_s": built - start,
+        "run_s": monotonic() - built,
+    }
+    (folder / "cppsim.json").write_text(json.dumps(record))
+
+
 def thresholding_job(job: Job, folder: Path, progress: Progress) -> None:
     """HDL of stand-alone Thresholding nodes."""
     from qnn.dataflow import thresholding
@@ -145,6 +176,7 @@ JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
     "rtlsim": rtlsim_job,
     "step": step_job,
     "cost": cost_job,
+    "cppsim": cppsim_job,
     "thresholding": thresholding_job,
     "activations": activations_job,
 }

@@ -4,6 +4,7 @@ convert()       QONNX -> FINN-ONNX: MultiThreshold and MatMul nodes in float32, 
 streamline()    FINN-ONNX -> MultiThreshold and MatMul on integers; what scales the last accumulators stays a float tail
 to_hardware()   streamlined -> Thresholding and MVAU nodes; the float tail is cut off to the host
 fold()          PE and SIMD of every node, RTL variants, minimal bit widths, width converters and FIFOs
+hls_nodes()     the same network as HLS nodes, activations fused or not, folded: what cppsim executes
 fold_as_hls()   the same network as the study built it, HLS nodes with fused activations: for its estimate alone
 """
 
@@ -26,7 +27,17 @@ from qonnx.util.cleanup import cleanup_model
 from qnn.cell import Folding, LayerFolding, Policy, fold_layers
 from qnn.errors import DataflowError
 
-__all__ = ["NodeRecord", "build_config", "convert", "fold", "fold_as_hls", "geometry", "streamline", "to_hardware"]
+__all__ = [
+    "NodeRecord",
+    "build_config",
+    "convert",
+    "fold",
+    "fold_as_hls",
+    "geometry",
+    "hls_nodes",
+    "streamline",
+    "to_hardware",
+]
 
 NodeRecord = dict[str, object]
 """What geometry() says of one node: see there."""
@@ -73,16 +84,23 @@ def streamline(converted: ModelWrapper, config: DataflowBuildConfig) -> ModelWra
 
 
 def to_hardware(model: ModelWrapper, config: DataflowBuildConfig) -> ModelWrapper:
-    """Thresholding and MVAU nodes alone: the graph ends with the last MVAU's accumulators."""
+    """Thresholding and MVAU nodes alone: the graph ends with the last MVAU's accumulators.
+
+    A LabelSelect right behind that MVAU stays.
+    """
     model = steps.step_convert_to_hw(model, config)
     nodes = list(model.graph.node)
     last = max((k for k, node in enumerate(nodes) if node.op_type == "MVAU"), default=None)
     if last is None:
         raise DataflowError("FINN made no matrix-vector unit of this network")
-    foreign = [node.op_type for node in nodes[: last + 1] if node.op_type not in ("MVAU", "Thresholding")]
+    if [node.op_type for node in nodes[last + 1 :][:1]] == ["LabelSelect"]:
+        last += 1
+    known = ("MVAU", "Thresholding", "LabelSelect")
+    foreign = [node.op_type for node in nodes[: last + 1] if node.op_type not in known]
     if foreign:
         raise DataflowError(
-            f"FINN left nodes that have no RTL before the last matrix-vector unit: {', '.join(foreign)}"
+            f"FINN left nodes with neither an RTL nor an HLS variant before the last matrix-vector unit: "
+            f"{', '.join(foreign)}"
         )
     for node in nodes[last + 1 :]:
         model.graph.node.remove(node)
@@ -121,10 +139,10 @@ def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[L
     return foldings
 
 
-def _fold(
+def _fold_nodes(
     model: ModelWrapper, style: str, asked: Folding, policy: Policy, config: DataflowBuildConfig
 ) -> tuple[ModelWrapper, list[LayerFolding]]:
-    """Nodes of a `style`, "rtl" or "hls", where FINN has one, folded, with converters and FIFOs between them."""
+    """Nodes of a `style`, "rtl" or "hls", where FINN has one, folded."""
     for node in model.graph.node:
         getCustomOp(node).set_nodeattr("preferred_impl_style", style)
     model = steps.step_specialize_layers(model, config)
@@ -133,6 +151,14 @@ def _fold(
     # input are not negative; a learned input scale puts some below 0 (tests/test_finn_faults.py).
     model = model.transform(RoundAndClipThresholds())
     model = steps.step_minimize_bit_width(model, config)
+    return model.transform(GiveUniqueNodeNames()).transform(GiveReadableTensorNames()), foldings
+
+
+def _fold(
+    model: ModelWrapper, style: str, asked: Folding, policy: Policy, config: DataflowBuildConfig
+) -> tuple[ModelWrapper, list[LayerFolding]]:
+    """_fold_nodes() with converters and FIFOs between them."""
+    model, foldings = _fold_nodes(model, style, asked, policy, config)
     model = model.transform(InsertDWC()).transform(InsertFIFO(create_shallow_fifos=True))
     model = model.transform(GiveUniqueNodeNames()).transform(GiveReadableTensorNames())
     return steps.step_specialize_layers(model, config).transform(GiveUniqueNodeNames()), foldings
@@ -165,6 +191,27 @@ def fold_as_hls(
         unit.set_nodeattr("resType", "lut")
         unit.set_nodeattr("ram_style_thresholds", "distributed")
     return _fold(model, "hls", asked, policy, config)
+
+
+def hls_nodes(streamlined: ModelWrapper, asked: Folding, policy: Policy, config: DataflowBuildConfig) -> ModelWrapper:
+    """HLS nodes with the folding applied and minimal bit widths; `streamlined` stays as it is.
+
+    With stand-alone thresholds Thresholding_hls and MVAU_hls nodes; without, each hidden MVAU_hls holds the activation
+    that follows it. There are no width converters and FIFOs: in cppsim FINN passes tensors from node to node and never
+    runs their code.
+
+    Raises DataflowError naming the nodes that FINN has no HLS variant for.
+    """
+    model = to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config)
+    return require_hls(_fold_nodes(model, "hls", asked, policy, config)[0])
+
+
+def require_hls(model: ModelWrapper) -> ModelWrapper:
+    """The model; DataflowError naming the nodes that are not HLS nodes."""
+    others = [f"{node.name} ({node.op_type})" for node in model.graph.node if not node.op_type.endswith("_hls")]
+    if others:
+        raise DataflowError(f"FINN has no HLS variant for {', '.join(others)}")
+    return model
 
 
 def _is_narrow(model: ModelWrapper, node: NodeProto) -> bool:

@@ -21,8 +21,11 @@ from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
 from qnn.process import run, tail
+from qnn.tools import hls_headers
+from qnn.tools.hls_headers import HlsHeaders
 
 __all__ = [
+    "CppRun",
     "DataflowModel",
     "HardwareModel",
     "LayerGeometry",
@@ -33,11 +36,13 @@ __all__ = [
     "count_inference_cost",
     "finn_version",
     "generate_thresholdings",
+    "read_cpp_run",
     "read_dataflow",
     "read_design",
     "read_hardware_model",
     "read_inference_cost",
     "read_node_simulation",
+    "simulate_cpp",
     "simulate_nodes",
     "step",
     "streamline_activations",
@@ -164,6 +169,17 @@ class HardwareModel:
     tail_scale: NDArray[np.float32]
     tail_bias: NDArray[np.float32]
 
+    @property
+    def why_top1_is_on_the_host(self) -> str | None:
+        """Why the accelerator cannot compute top-1, or None where it can (LabelSelect, on the accumulators alone)."""
+        scales, biases = np.unique(self.tail_scale), np.unique(self.tail_bias)
+        if len(scales) == len(biases) == 1 and scales[0] > 0:
+            return None
+        return (
+            f"the batch norm behind the last accumulators has {len(scales)} factors and {len(biases)} offsets for "
+            f"{self.network.classes} classes, and FINN's LabelSelect compares accumulators without them"
+        )
+
     def logits(self, accumulators: NDArray[np.int64]) -> NDArray[np.float32]:
         """Accumulators [images, classes] to logits, with the float32 operations of the graph's Mul and Add."""
         logits: NDArray[np.float32] = accumulators.astype(np.float32) * self.tail_scale + self.tail_bias
@@ -208,6 +224,33 @@ class SteppedRun:
         return self.cycles / max(self.host_s, 1e-6)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CppRun:
+    """What FINN's cppsim made of some images."""
+
+    nodes: tuple[NodeValues, ...]
+    """Thresholding_hls, MVAU_hls and LabelSelect_hls, in the order of the stream."""
+    build_s: float
+    """Wall-clock seconds that FINN and g++ took for the nodes' programs."""
+    run_s: float
+
+    @property
+    def accumulators(self) -> NDArray[np.int64]:
+        """[images, classes] of the last matrix unit."""
+        return [node.values for node in self.nodes if node.op_type == "MVAU_hls"][-1]
+
+
+def read_cpp_run(folder: Path) -> CppRun:
+    """What simulate_cpp() left."""
+    record = json.loads((folder / "cppsim.json").read_text())
+    with np.load(folder / "cppsim.npz") as arrays:
+        nodes = tuple(
+            NodeValues(name=name, op_type=op_type, values=arrays[name].astype(np.int64))
+            for name, op_type in record.pop("op_types").items()
+        )
+    return CppRun(nodes=nodes, **record)
+
+
 def finn_version() -> str:
     """The installed release of FINN. Raises DataflowError where there is none."""
     try:
@@ -216,7 +259,14 @@ def finn_version() -> str:
         raise DataflowError(f"FINN is not installed: pip install {DISTRIBUTION}") from None
 
 
-def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: float) -> None:
+def _run_job(
+    job: Mapping[str, Any],
+    folder: Path,
+    *,
+    log: Path,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """One job in one process of FINN; its outputs are in `folder`. Raises DataflowError, ToolFailed, ToolTimeout."""
     with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
         request, build = Path(scratch) / "request.json", Path(scratch) / "build"
@@ -227,7 +277,7 @@ def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: floa
             [sys.executable, "-W", "ignore", "-m", "qnn.dataflow", request],
             timeout_s=timeout_s,
             log=log,
-            environment={"FINN_BUILD_DIR": str(build), "PYTHONPATH": path},
+            environment={"FINN_BUILD_DIR": str(build), "PYTHONPATH": path, **(environment or {})},
         )
     failure = folder / "error.json"
     if failure.exists():
@@ -349,6 +399,50 @@ def step(
 def count_inference_cost(model: Path, folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
     """QONNX's inference cost of a streamlined graph -> `folder`: cost.json, finn.log."""
     _run_job({"kind": "cost", "model": str(model)}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+
+
+def simulate_cpp(
+    streamlined: Path,
+    inputs: NDArray[Any],
+    folding: Folding,
+    policy: Policy,
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    headers: HlsHeaders,
+    npy_library: Path,
+    standalone_thresholds: bool,
+    top1: bool = False,
+    batch_images: int = 200,
+    timeout_s: float = TIME_LIMIT_S,
+) -> None:
+    """A streamlined graph as HLS nodes, compiled and run by FINN on `inputs` [N, ...] -> `folder`: see read_cpp_run().
+
+    `top1` adds top-1 to the accelerator. One process of each node takes `batch_images` images. `npy_library` is what
+    hls_headers.build_npy_library() made.
+
+    Raises DataflowError naming FINN's step, or ToolTimeout.
+    """
+    with tempfile.TemporaryDirectory(prefix="cppsim-") as scratch:
+        path, place = Path(scratch) / "inputs.npy", Path(scratch) / "headers"
+        np.save(path, inputs)
+        place.mkdir()
+        job = {
+            "kind": "cppsim",
+            "model": str(streamlined),
+            "inputs": str(path),
+            "images": min(batch_images, len(inputs)),
+            "folding": str(folding),
+            "policy": str(policy),
+            "part": part,
+            "clock_period_ns": clock_period_ns,
+            "standalone_thresholds": standalone_thresholds,
+            "top1": top1,
+            "headers": headers.description,
+        }
+        environment = hls_headers.environment(headers, npy_library, place)
+        _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s, environment=environment)
 
 
 def generate_thresholdings(

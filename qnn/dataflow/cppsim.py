@@ -1,0 +1,160 @@
+"""FINN's cppsim of HLS nodes: its PrepareCppSim, CompileCppSim and execute_onnx, with many images a process.
+
+Each node is a program; FINN writes its inputs to .npy files, runs it, and reads its outputs. All of these hold float32.
+Which headers the programs are compiled with is up to the environment (XILINX_HLS, FINN_DEPS, FINN_CUSTOM_HLS): see
+``qnn.tools.hls_headers``.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from subprocess import CalledProcessError
+
+import numpy as np
+from finn.core.onnx_exec import execute_onnx
+from finn.transformation.fpgadataflow.compile_cppsim import CompileCppSim
+from finn.transformation.fpgadataflow.prepare_cppsim import PrepareCppSim
+from finn.transformation.fpgadataflow.set_exec_mode import SetExecMode
+from finn.transformation.streamline.absorb import AbsorbScalarMulAddIntoTopK
+from onnx import NodeProto
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.transformation.general import GiveUniqueNodeNames
+from qonnx.transformation.infer_datatypes import InferDataTypes
+from qonnx.transformation.infer_shapes import InferShapes
+from qonnx.transformation.insert_topk import InsertTopK
+
+from qnn.errors import DataflowError
+
+__all__ = ["compile_nodes", "require_annotated_input", "run", "with_top1"]
+
+_FLOAT32_EXACT = 2**24
+"""Integers up to here are exact in FINN's .npy files."""
+
+# What g++ says where a name or a header is missing.
+_MISSING = (
+    r"fatal error: (?P<name>[\w.+/]+): No such file",
+    r"error: [‘'](?P<name>[\w:]+)[^’']*[’'] (?:was not declared|is not a member|does not name|has not been declared)",
+    r"error: no matching function for call to [‘'](?P<name>[\w:]+)",
+    r"error: [‘'](?P<name>[\w:]+)[^’']*[’'] is not a (?:class )?template",
+    r"error: there are no arguments to [‘'](?P<name>[\w:]+)",
+)
+
+
+def require_annotated_input(model: ModelWrapper) -> None:
+    """Raise DataflowError unless the graph's input has an integer data type."""
+    name = model.graph.input[0].name
+    datatype = model.get_tensor_datatype(name)
+    if not datatype.is_integer():
+        raise DataflowError(
+            f"the model's input {name} is not annotated with an integer data type (it is {datatype.name}): "
+            "say which with ModelWrapper.set_tensor_datatype, for example UINT8 for pixels"
+        )
+
+
+def with_top1(streamlined: ModelWrapper) -> ModelWrapper:
+    """The streamlined graph with top-1 at its end, which FINN makes a LabelSelect of; `streamlined` is changed.
+
+    That selects from accumulators. A positive scalar factor and a scalar offset behind them change no order, so FINN
+    drops them. Raises DataflowError where anything else is left: top-1 has to stay on the host then.
+    """
+    model = streamlined.transform(InsertTopK(k=1))
+    # FINN's transformation takes one node off at a time, and repeats itself.
+    model = model.transform(AbsorbScalarMulAddIntoTopK()).transform(InferShapes()).transform(InferDataTypes())
+    top1 = model.graph.node[-1]
+    before = model.find_producer(top1.input[0])
+    if before is None or before.op_type != "MatMul":
+        what = "nothing" if before is None else f"{before.name or before.op_type} ({before.op_type})"
+        raise DataflowError(
+            f"top-1 stays on the host: {what} lies between the last accumulators and top-1. LabelSelect compares the "
+            "accumulators themselves, and factors or offsets of each class, or a negative factor, change their order"
+        )
+    return model.transform(GiveUniqueNodeNames())
+
+
+def _takes_batches(node: NodeProto) -> bool:
+    """LabelSelect_hls does not: the call that FINN generates labels one image (labelselect_hls.py, docompute)."""
+    return bool(node.op_type != "LabelSelect_hls")
+
+
+def _set_batch(model: ModelWrapper, images: int) -> None:
+    """Make the graph, whose nodes were made for one image, one for a batch."""
+    for node in model.graph.node:
+        if _takes_batches(node):
+            getCustomOp(node).set_nodeattr("numInputVectors", [images])
+            for tensor in (node.input[0], node.output[0]):
+                model.set_tensor_shape(tensor, [images, *model.get_tensor_shape(tensor)[1:]])
+
+
+def _missing_name(compiler_output: str) -> str | None:
+    for line in compiler_output.splitlines():
+        for pattern in _MISSING:
+            if match := re.search(pattern, line):
+                return match["name"]
+    return None
+
+
+def compile_nodes(model: ModelWrapper, images: int, headers: str) -> ModelWrapper:
+    """Generate and compile the C++ of every node, for `images` at once, several nodes in parallel.
+
+    `headers` says which ones they are, for the message of the DataflowError that is raised where the compiler fails.
+    """
+    _set_batch(model, images)
+    workers = len(os.sched_getaffinity(0))
+    model = model.transform(PrepareCppSim(num_workers=workers))
+    try:
+        model = model.transform(CompileCppSim(num_workers=workers))
+    except CalledProcessError as error:
+        output = error.stderr or ""
+        if (name := _missing_name(output)) is not None:
+            raise DataflowError(
+                f"{headers} is not of the release that this FINN generates C++ for: it has no {name}; "
+                "fetch FINN's own with `finn deps update`, or take it away for the suite's headers to be used"
+            ) from None
+        first = next((line for line in output.splitlines() if "error" in line), output[-500:])
+        raise DataflowError(f"g++ does not compile FINN's C++ against {headers}: {first}") from None
+    return model.transform(SetExecMode("cppsim"))
+
+
+def _labels(node: NodeProto, model: ModelWrapper, accumulators: np.ndarray) -> np.ndarray:
+    """[images, 1]: LabelSelect_hls image by image."""
+    unit, labels = getCustomOp(node), []
+    for image in accumulators:
+        context = {node.input[0]: image[None], node.output[0]: None}
+        unit.execute_node(context, model.graph)
+        labels.append(context[node.output[0]][0])
+    return np.array(labels)
+
+
+def _run_batch(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Of one batch: {node: its output}."""
+    nodes = list(model.graph.node)
+    batched = [node for node in nodes if _takes_batches(node)]
+    feed = {model.graph.input[0].name: inputs.astype(np.float32)}
+    tensors = execute_onnx(model, feed, return_full_exec_context=True, end_node=batched[-1])
+    outputs = {node.name: tensors[node.output[0]] for node in batched}
+    for node in nodes[len(batched) :]:
+        outputs[node.name] = _labels(node, model, tensors[node.input[0]])
+    return outputs
+
+
+def _batches(inputs: np.ndarray, images: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Batches of exactly `images`, the last one filled up with its own last image, and how many of them count."""
+    for start in range(0, len(inputs), images):
+        batch = inputs[start : start + images]
+        filled = np.concatenate([batch, np.repeat(batch[-1:], images - len(batch), axis=0)])
+        yield filled, len(batch)
+
+
+def run(model: ModelWrapper, inputs: np.ndarray, images: int) -> dict[str, np.ndarray]:
+    """{node: its output, int32 [N, ...]} in the order of the stream, for `inputs` [N, ...] in batches of `images`.
+
+    Raises DataflowError where an output is too large for FINN's float32 files.
+    """
+    found: dict[str, list[np.ndarray]] = {node.name: [] for node in model.graph.node}
+    for batch, count in _batches(inputs, images):
+        for name, output in _run_batch(model, batch).items():
+            if np.abs(output).max() >= _FLOAT32_EXACT:
+                raise DataflowError(f"{name} gives values of 2^24 or more, which FINN's float32 files do not hold")
+            found[name].append(output[:count].astype(np.int32))
+    return {name: np.concatenate(outputs) for name, outputs in found.items()}

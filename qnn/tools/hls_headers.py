@@ -1,0 +1,160 @@
+"""Headers and compiler for FINN's cppsim, with Vitis HLS or without it.
+
+FINN compiles the C++ of a node with ``g++`` from the search path, against ``$XILINX_HLS/include``, the finn-hlslib in
+``$FINN_DEPS``, and libraries in ``$XILINX_HLS/lnx64`` (hlsbackend.py, compile_singlenode_code). find() takes
+
+1. Vitis HLS with the finn-hlslib that ``finn deps update`` has fetched,
+2. that finn-hlslib with Xilinx's open ap_types, which the package hls4ml ships,
+3. the suite's own small functional library, ``qnn/hls/include``.
+
+Without Vitis HLS environment() lays a folder out that looks like $XILINX_HLS; its libraries are empty archives, since
+integer code calls nothing of them.
+"""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qnn.errors import ToolMissing
+from qnn.results import Evidence
+from qnn.store import digest_of, digest_of_files
+from qnn.tools import gxx
+
+__all__ = ["SUITE_INCLUDE", "HlsHeaders", "build_npy_library", "environment", "find", "suite_headers"]
+
+SUITE_INCLUDE = Path(__file__).parents[1] / "hls" / "include"
+_SHIMS = Path(__file__).parents[1] / "hls" / "ap_types_shims"
+"""What Vitis HLS has beside the open ap_types and finn-hlslib includes."""
+
+_LIBRARIES = ("hlsmc++-GCC46", "Ip_floating_point_v7_1_bitacc_cmodel", "gmp", "mpfr", "z")
+_EMPTY_ARCHIVE = b"!<arch>\n"
+_NPY_SOURCE = "cnpy.cpp"
+
+_COMPILER = """#!/bin/sh
+# g++ as FINN calls it; the file that is the same for every node is compiled already.
+for word
+do
+    shift
+    case $word in
+        */{source}) word='{library}' ;;
+    esac
+    set -- "$@" "$word"
+done
+exec '{compiler}' "$@"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HlsHeaders:
+    """One of the three; see the module."""
+
+    evidence: Evidence
+    finn_deps: Path | None
+    """The folder with finn-hlslib; None for the suite's own library."""
+    xilinx_hls: Path | None
+    """Vitis HLS; None where there is none."""
+    include: tuple[Path, ...]
+    """Where Vitis HLS is missing: what stands in for its include folder. Of files of one name the first counts."""
+
+    @property
+    def description(self) -> str:
+        """What the headers are called in a message."""
+        return "the suite's library" if self.finn_deps is None else f"the finn-hlslib in {self.finn_deps}"
+
+    @property
+    def digest(self) -> str:
+        """Of every header, by its path below its folder: the same on any machine."""
+        folders = [*self.include]
+        folders += [self.finn_deps / "finn-hlslib"] if self.finn_deps else []
+        folders += [self.xilinx_hls / "include"] if self.xilinx_hls else []
+        contents = {
+            f"{k}/{path.relative_to(folder)}": digest_of_files(path)
+            for k, folder in enumerate(folders)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.suffix in (".h", ".hpp") and "tb" not in path.relative_to(folder).parts
+        }
+        return digest_of(contents)
+
+
+def suite_headers() -> HlsHeaders:
+    """The suite's own library, whatever else is installed."""
+    return HlsHeaders(evidence=Evidence.CPPSIM_SUITE, finn_deps=None, xilinx_hls=None, include=(SUITE_INCLUDE,))
+
+
+def _package_folder(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def find(environ: Mapping[str, str] = os.environ) -> HlsHeaders:
+    """The first of the three that is complete.
+
+    finn-hlslib is looked for in $FINN_DEPS and in FINN's default folder; Vitis HLS in $XILINX_HLS.
+    """
+    finn, hls4ml = _package_folder("finn"), _package_folder("hls4ml")
+    places = [Path(environ["FINN_DEPS"])] if environ.get("FINN_DEPS") else []
+    places += [finn.parents[1] / "finn_deps"] if finn else []
+    deps = next((place for place in places if (place / "finn-hlslib" / "bnn-library.h").is_file()), None)
+    if deps is None:
+        return suite_headers()
+    vitis = Path(environ["XILINX_HLS"]) if environ.get("XILINX_HLS") else None
+    if vitis is not None and (vitis / "include" / "ap_int.h").is_file():
+        return HlsHeaders(evidence=Evidence.CPPSIM_VITIS, finn_deps=deps, xilinx_hls=vitis, include=())
+    ap_types = hls4ml / "templates" / "vivado" / "ap_types" if hls4ml else None
+    if ap_types is not None and ap_types.is_dir():
+        include = (_SHIMS, ap_types)
+        return HlsHeaders(evidence=Evidence.CPPSIM_HLSLIB, finn_deps=deps, xilinx_hls=None, include=include)
+    return suite_headers()
+
+
+def _finn_package() -> Path:
+    if (finn := _package_folder("finn")) is None:
+        raise ToolMissing("FINN is not installed: pip install finn-plus")
+    return finn
+
+
+def npy_source() -> Path:
+    """FINN's own reader and writer of .npy files, which it compiles anew for every node."""
+    return _finn_package() / "templates" / "npy2stream" / _NPY_SOURCE
+
+
+def build_npy_library(folder: Path) -> Path:
+    """FINN's reader and writer of .npy files, compiled into `folder`; the slowest part of each node by far.
+
+    It knows of the headers nothing but that there is a type ``half``, so that it fits to all of them.
+    Raises ToolMissing, ToolFailed.
+    """
+    unit = gxx.Unit(source=npy_source(), flags=("-O1",))
+    return gxx.compile_units([unit], folder, include=[SUITE_INCLUDE])[0]
+
+
+def environment(headers: HlsHeaders, npy_library: Path, scratch: Path) -> dict[str, str]:
+    """What FINN's process needs in its environment; `scratch` is an empty folder that outlives the process."""
+    commands = scratch / "bin"
+    commands.mkdir()
+    script = commands / "g++"
+    script.write_text(_COMPILER.format(source=_NPY_SOURCE, library=npy_library, compiler=gxx.find()))
+    script.chmod(0o755)
+    xilinx_hls = headers.xilinx_hls or _imitate_vitis(headers.include, scratch / "xilinx_hls")
+    return {
+        "PATH": os.pathsep.join([str(commands), os.environ.get("PATH", os.defpath)]),
+        "XILINX_HLS": str(xilinx_hls),
+        "FINN_DEPS": str(headers.finn_deps or scratch),
+        "FINN_CUSTOM_HLS": str(_finn_package() / "custom_hls"),
+    }
+
+
+def _imitate_vitis(folders: tuple[Path, ...], target: Path) -> Path:
+    include, libraries = target / "include", target / "lnx64" / "lib" / "csim"
+    include.mkdir(parents=True)
+    libraries.mkdir(parents=True)
+    for folder in folders:
+        (include / folder.name).symlink_to(folder)  # by which a shim includes the header that it stands before
+        for path in folder.iterdir():
+            if not (include / path.name).exists():
+                (include / path.name).symlink_to(path)
+    for name in _LIBRARIES:
+        (libraries / f"lib{name}.a").write_bytes(_EMPTY_ARCHIVE)
+    return target
