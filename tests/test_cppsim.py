@@ -309,10 +309,8 @@ def test_the_librarys_pieces_are_what_plain_integers_say(tmp_path: Path) -> None
     source = tmp_path / "pieces.cpp"
     source.write_text(PIECES)
     gxx.build([gxx.Unit(source=source, flags=("-O1", "-Wall", "-Werror"))], tmp_path / "run", include=[SUITE_INCLUDE])
-    lines = subprocess.run([tmp_path / "run"], capture_output=True, text=True, check=True, timeout=60).stdout.split(
-        "\n"
-    )
-    wrapped, lanes, beats, again, labels, empty, _ = lines
+    log = run_program([tmp_path / "run"], timeout_s=60, log=tmp_path / "output").log
+    wrapped, lanes, beats, again, labels, empty = log.read_text().splitlines()
     numbers = [-9, -8, -1, 7, 8, 255]
     assert list(map(int, wrapped.split())) == [n for v in numbers for n in ((v + 8) % 16 - 8, v % 16)]
     expected = [(i - 5) * 800 for i in range(11)]
