@@ -4,7 +4,6 @@ The suite's functional library is held against NumPy piece by piece, and one tha
 """
 
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from qnn.divergence import require_equal_nodes
 from qnn.errors import DataflowError, EquivalenceError
 from qnn.integer import IntegerLayer, IntegerNetwork
 from qnn.pipeline import Pipeline
+from qnn.process import run as run_program
 from qnn.results import Evidence
 from qnn.tools import finn, gxx, hls_headers
 from qnn.tools.hls_headers import SUITE_INCLUDE, HlsHeaders
