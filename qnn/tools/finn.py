@@ -25,18 +25,26 @@ from qnn.process import run, tail
 __all__ = [
     "DataflowModel",
     "HardwareModel",
+    "Job",
     "LayerGeometry",
+    "compile_job",
     "compile_network",
     "count_inference_cost",
     "finn_version",
     "generate_thresholdings",
     "read_dataflow",
     "read_design",
+    "read_failure",
     "read_hardware_model",
     "read_inference_cost",
+    "run_jobs",
     "streamline_activations",
     "trace",
+    "trace_job",
 ]
+
+Job = Mapping[str, Any]
+"""One job of a request (``qnn.dataflow``): its kind, the folder for its outputs, and what the kind asks for."""
 
 DISTRIBUTION = "finn-plus"
 TIME_LIMIT_S = 900.0
@@ -126,6 +134,11 @@ class DataflowModel:
         """Bits of one accumulator of the last layer."""
         return self.layers[-1].output_bits
 
+    @property
+    def output_signed(self) -> bool:
+        """Whether the last layer's accumulators have a sign: FINN's type has none where they cannot be below 0."""
+        return not self.layers[-1].output_type.startswith("U")
+
     def dsp_slices(self, foldings: Sequence[LayerFolding], multiplier_bits: int) -> int:
         """DSP slices of the whole accelerator in RTL with these foldings of its matrix units, exact."""
         units = [layer for layer in self.layers if layer.folding is not None]
@@ -164,12 +177,15 @@ def finn_version() -> str:
         raise DataflowError(f"FINN is not installed: pip install {DISTRIBUTION}") from None
 
 
-def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: float) -> None:
-    """One job in one process of FINN; its outputs are in `folder`. Raises DataflowError, ToolFailed, ToolTimeout."""
+def run_jobs(jobs: Sequence[Job], *, log: Path, timeout_s: float = TIME_LIMIT_S) -> None:
+    """Jobs, one after another, in one process of FINN; each has its own folder, where read_failure() tells how it went.
+
+    Raises ToolFailed or ToolTimeout where the process does not live to its end.
+    """
     with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
         request, build = Path(scratch) / "request.json", Path(scratch) / "build"
         build.mkdir()
-        request.write_text(json.dumps([{**job, "folder": str(folder)}]))
+        request.write_text(json.dumps(list(jobs)))
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         run(
             [sys.executable, "-W", "ignore", "-m", "qnn.dataflow", request],
@@ -177,12 +193,54 @@ def _run_job(job: Mapping[str, Any], folder: Path, *, log: Path, timeout_s: floa
             log=log,
             environment={"FINN_BUILD_DIR": str(build), "PYTHONPATH": path},
         )
+
+
+def read_failure(folder: Path, *, log: Path) -> DataflowError | None:
+    """What went wrong with the job whose outputs are in `folder`, None where it was done; `log` is its process'."""
     failure = folder / "error.json"
     if failure.exists():
         report = json.loads(failure.read_text())
-        raise DataflowError(f"FINN {finn_version()} failed at the step {report['step']!r}: {report['error']}")
+        return DataflowError(f"FINN {finn_version()} failed at the step {report['step']!r}: {report['error']}")
     if not (folder / "done").exists():
-        raise DataflowError(f"FINN {finn_version()} ended before its job was done; its log ends:\n{tail(log)}")
+        return DataflowError(f"FINN {finn_version()} ended before its job was done; its log ends:\n{tail(log)}")
+    return None
+
+
+def _run_job(job: Job, folder: Path, *, timeout_s: float) -> None:
+    """One job in a process of its own, its log in `folder` too. Raises DataflowError, ToolFailed, ToolTimeout."""
+    log = folder / "finn.log"
+    run_jobs([{**job, "folder": str(folder)}], log=log, timeout_s=timeout_s)
+    failure = read_failure(folder, log=log)
+    if failure is not None:
+        raise failure
+
+
+def compile_job(
+    qonnx: Path,
+    folding: Folding,
+    policy: Policy,
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    fifo_depths: Mapping[str, int] | None = None,
+) -> Job:
+    """The job of compile_network(); `folder` has to exist and be empty."""
+    return {
+        "kind": "compile",
+        "folder": str(folder),
+        "qonnx": str(qonnx),
+        "folding": str(folding),
+        "policy": str(policy),
+        "part": part,
+        "clock_period_ns": clock_period_ns,
+        "fifo_depths": dict(fifo_depths or {}),
+    }
+
+
+def trace_job(model: Path, inputs: Path, folder: Path) -> Job:
+    """The job of trace(), its inputs in a .npy file; `folder` has to exist and be empty."""
+    return {"kind": "trace", "folder": str(folder), "model": str(model), "inputs": str(inputs)}
 
 
 def compile_network(
@@ -202,16 +260,8 @@ def compile_network(
 
     Raises DataflowError naming FINN's step, or ToolTimeout.
     """
-    job = {
-        "kind": "compile",
-        "qonnx": str(qonnx),
-        "folding": str(folding),
-        "policy": str(policy),
-        "part": part,
-        "clock_period_ns": clock_period_ns,
-        "fifo_depths": dict(fifo_depths or {}),
-    }
-    _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+    job = compile_job(qonnx, folding, policy, part, clock_period_ns, folder, fifo_depths=fifo_depths)
+    _run_job(job, folder, timeout_s=timeout_s)
 
 
 def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
@@ -222,13 +272,12 @@ def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float =
     with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
         path = Path(scratch) / "inputs.npy"
         np.save(path, inputs)
-        job = {"kind": "trace", "model": str(model), "inputs": str(path)}
-        _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+        _run_job(trace_job(model, path, folder), folder, timeout_s=timeout_s)
 
 
 def count_inference_cost(model: Path, folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
     """QONNX's inference cost of a streamlined graph -> `folder`: cost.json, finn.log."""
-    _run_job({"kind": "cost", "model": str(model)}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+    _run_job({"kind": "cost", "model": str(model)}, folder, timeout_s=timeout_s)
 
 
 def generate_thresholdings(
@@ -244,7 +293,7 @@ def generate_thresholdings(
     A shape holds the arguments of ``qnn.dataflow.thresholding.generate``, its thresholds as lists.
     """
     job = {"kind": "thresholding", "shapes": list(shapes), "part": part, "clock_period_ns": clock_period_ns}
-    _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+    _run_job(job, folder, timeout_s=timeout_s)
 
 
 def streamline_activations(
@@ -260,7 +309,7 @@ def streamline_activations(
             path = Path(scratch) / f"{k}.npz"
             np.savez(path, **layer["arrays"])
             records.append({**layer, "arrays": str(path)})
-        _run_job({"kind": "activations", "layers": records}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+        _run_job({"kind": "activations", "layers": records}, folder, timeout_s=timeout_s)
 
 
 def _layer(fields: dict[str, Any]) -> LayerGeometry:
