@@ -114,10 +114,36 @@ def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[L
     return foldings
 
 
+def refuse_zero_weights(model: ModelWrapper) -> None:
+    """Raise DataflowError where all weights of a unit are 0: FINN would give its accumulators a type of no bits."""
+    for node in _matrix_units(model):
+        weights = model.get_initializer(node.input[1])
+        if weights is not None and not weights.any():
+            raise DataflowError(
+                f"{node.name}: all its weights are 0, for which FINN has no type of accumulators; leave the layer out"
+            )
+
+
+def sign_weights(model: ModelWrapper) -> None:
+    """Give the weights of RTL units a signed type of two bits or more, as finn-rtllib's mvu.sv reads them.
+
+    FINN's minimise step chooses by the values alone: UINTn where none is negative, BINARY or BIPOLAR where they are
+    but two. Thus the most significant bit would count as a sign that it is not (tests/test_finn_faults.py).
+    """
+    for node in _matrix_units(model):
+        unit = getCustomOp(node)
+        datatype, weights = unit.get_input_datatype(1), model.get_initializer(node.input[1])
+        if node.op_type == "MVAU_rtl" and weights is not None and not (datatype.signed() and datatype.bitwidth() >= 2):
+            bits = max(2, int(weights.max()).bit_length() + 1)
+            unit.set_nodeattr("weightDataType", f"INT{bits}")
+            model.set_tensor_datatype(node.input[1], DataType[f"INT{bits}"])
+
+
 def _fold(
     model: ModelWrapper, style: str, asked: Folding, policy: Policy, config: DataflowBuildConfig
 ) -> tuple[ModelWrapper, list[LayerFolding]]:
     """Nodes of a `style`, "rtl" or "hls", where FINN has one, folded, with converters and FIFOs between them."""
+    refuse_zero_weights(model)
     for node in model.graph.node:
         getCustomOp(node).set_nodeattr("preferred_impl_style", style)
     model = steps.step_specialize_layers(model, config)
@@ -126,6 +152,7 @@ def _fold(
     # input are not negative; a learned input scale puts some below 0 (tests/test_finn_faults.py).
     model = model.transform(RoundAndClipThresholds())
     model = steps.step_minimize_bit_width(model, config)
+    sign_weights(model)
     model = model.transform(InsertDWC()).transform(InsertFIFO(create_shallow_fifos=True))
     model = model.transform(GiveUniqueNodeNames()).transform(GiveReadableTensorNames())
     return steps.step_specialize_layers(model, config).transform(GiveUniqueNodeNames()), foldings
