@@ -12,6 +12,7 @@ pytest_plugins = [
     "fixtures.designs",
     "fixtures.netlists",
     "fixtures.activations",
+    "fixtures.random_runs",
     "fixtures.recording",
     "fixtures.clock",
     "fixtures.ahead",
