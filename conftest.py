@@ -13,6 +13,7 @@ pytest_plugins = [
     "fixtures.netlists",
     "fixtures.cppsim",
     "fixtures.activations",
+    "fixtures.random_runs",
     "fixtures.recording",
     "fixtures.clock",
     "fixtures.mutation",

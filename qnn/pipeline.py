@@ -577,8 +577,8 @@ class Pipeline:
             simulation = verilator.simulate(simulator, pixels, output_beats=dataflow.output_beats, processes=slices)
             if not simulation.slices_timed_alike:
                 simulation = verilator.simulate(simulator, pixels, output_beats=dataflow.output_beats)
-            bits, lanes = dataflow.output_bits, dataflow.output_lanes
-            accumulators = verilator.unpack(simulation.output, lane_bits=bits, lanes=lanes, signed=True)
+            bits, lanes, signed = dataflow.output_bits, dataflow.output_lanes, dataflow.output_signed
+            accumulators = verilator.unpack(simulation.output, lane_bits=bits, lanes=lanes, signed=signed)
             np.savez(
                 target / "run.npz",
                 accumulators=accumulators.reshape(count, -1),

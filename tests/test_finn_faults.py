@@ -56,6 +56,107 @@ def test_minimise_takes_it_after_clipping(tmp_path: Path) -> None:
     _run_in_finn(f"CLIP_FIRST = True\n{NEGATIVE_THRESHOLD}", tmp_path)
 
 
+WEIGHT_TYPE = """
+import sys
+import numpy as np
+from qnn.dataflow.session import open_session
+open_session()
+from finn.transformation.fpgadataflow.minimize_weight_bit_width import MinimizeWeightBitWidth
+from onnx import TensorProto, helper
+from qnn.dataflow.graph import refuse_unsigned_weights
+from qonnx.core.datatype import DataType
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.util.basic import qonnx_make_model
+
+node = helper.make_node("MVAU_rtl", ["x", "w"], ["y"], name="MVAU_rtl_0", domain="finn.custom_op.fpgadataflow.rtl",
+    backend="fpgadataflow", MW=2, MH=1, SIMD=1, PE=1, inputDataType="INT8", weightDataType="INT4",
+    outputDataType="INT16", noActivation=1, numInputVectors=[1])
+info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+model = ModelWrapper(qonnx_make_model(helper.make_graph([node], "one", [info("x", [1, 2])], [info("y", [1, 1])])))
+model.set_initializer("w", np.array([[WEIGHTS[0]], [WEIGHTS[1]]], dtype=np.float32))
+for tensor, datatype in (("x", "INT8"), ("w", "INT4"), ("y", "INT16")):
+    model.set_tensor_datatype(tensor, DataType[datatype])
+model = model.transform(MinimizeWeightBitWidth())
+if REFUSED:
+    refuse_unsigned_weights(model)
+    sys.exit(0)
+found = getCustomOp(model.graph.node[0]).get_input_datatype(1)
+taken = found.signed() and found.bitwidth() >= 2 and found.allowed(WEIGHTS[0]) and found.allowed(WEIGHTS[1])
+sys.exit(0 if taken else f"weights {WEIGHTS} are {found.name}")
+"""
+WEIGHTS = {"no negative one": (1, 3), "0 and 1": (0, 1), "-1 and 0": (-1, 0)}
+by_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=list(WEIGHTS))
+
+
+@by_weights
+@pytest.mark.xfail(
+    raises=ToolFailed,
+    strict=True,
+    reason="FINN's MinimizeWeightBitWidth gives the weights of an RTL unit a type by their values alone: UINTn, BINARY "
+    "or BIPOLAR, while mvu.sv reads signed numbers of two bits or more. FINN's own order of steps hides it: it "
+    "minimises before it specialises too, and so makes HLS of such a unit (matrixvectoractivation.py)",
+)
+def test_minimised_weights_are_of_a_type_that_the_rtl_unit_takes(weights: tuple[int, int], tmp_path: Path) -> None:
+    _run_in_finn(f"WEIGHTS, REFUSED = {weights}, False\n{WEIGHT_TYPE}", tmp_path)
+
+
+@by_weights
+def test_the_suite_refuses_them(weights: tuple[int, int], tmp_path: Path) -> None:
+    with pytest.raises(ToolFailed, match=r"DataflowError: MVAU_rtl_0: its weights are (UINT2|BINARY|BIPOLAR) once"):
+        _run_in_finn(f"WEIGHTS, REFUSED = {weights}, True\n{WEIGHT_TYPE}", tmp_path)
+
+
+def test_the_suite_takes_weights_of_both_signs(tmp_path: Path) -> None:
+    _run_in_finn(f"WEIGHTS, REFUSED = (-1, 1), True\n{WEIGHT_TYPE}", tmp_path)
+
+
+ACCUMULATORS = """
+import sys
+import numpy as np
+from qnn.dataflow.session import open_session
+open_session()
+from finn.transformation.fpgadataflow.minimize_accumulator_width import MinimizeAccumulatorWidth
+from onnx import TensorProto, helper
+from qnn.dataflow.graph import widen_accumulators
+from qonnx.core.datatype import DataType
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
+from qonnx.util.basic import qonnx_make_model
+
+unit = helper.make_node("MVAU_rtl", ["x", "w"], ["y"], name="MVAU_rtl_0", domain="finn.custom_op.fpgadataflow.rtl",
+    backend="fpgadataflow", MW=1, MH=2, SIMD=1, PE=1, inputDataType="UINT8", weightDataType="INT2",
+    outputDataType="INT16", noActivation=1, numInputVectors=[1])
+further = helper.make_node("Relu", ["y"], ["z"])
+info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+ends, inner = ([info("x", [1, 1])], [info("z", [1, 2])]), [info("y", [1, 2])]
+graph = helper.make_graph([unit, further], "one", *ends, value_info=inner)
+model = ModelWrapper(qonnx_make_model(graph))
+model.set_initializer("w", np.array([[1, -1]], dtype=np.float32))
+for tensor, datatype in (("x", "UINT8"), ("w", "INT2"), ("y", "INT16")):
+    model.set_tensor_datatype(tensor, DataType[datatype])
+model = model.transform(MinimizeAccumulatorWidth())
+if MENDED:
+    model = widen_accumulators(model)
+bits = getCustomOp(model.graph.node[0]).get_output_datatype().bitwidth()
+sys.exit(0 if bits >= 2 + 8 else f"{bits} bits")
+"""
+
+
+@pytest.mark.xfail(
+    raises=ToolFailed,
+    strict=True,
+    reason="FINN's MinimizeAccumulatorWidth gives an RTL unit as many bits as its sums take, which may be fewer than "
+    "a product of its types takes; mvu.sv then stops at its start (ACCU_WIDTH is too narrow)",
+)
+def test_minimised_accumulators_are_as_wide_as_the_rtl_unit_insists_on(tmp_path: Path) -> None:
+    _run_in_finn(f"MENDED = False\n{ACCUMULATORS}", tmp_path)
+
+
+def test_they_are_once_the_suite_has_widened_them(tmp_path: Path) -> None:
+    _run_in_finn(f"MENDED = True\n{ACCUMULATORS}", tmp_path)
+
+
 def _compare_one_channel(folder: Path, *, gamma: float = 1, beta: float = 0, step: float = 1) -> ThresholdComparison:
     """FINN's thresholds of one 2-bit unsigned channel of 24-bit accumulators against the exact ones."""
     one = np.ones(1, dtype=np.float32)

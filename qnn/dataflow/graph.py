@@ -22,6 +22,7 @@ from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
+from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.util.cleanup import cleanup_model
 
 from qnn.cell import Folding, LayerFolding, Policy, fold_layers
@@ -139,10 +140,55 @@ def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[L
     return foldings
 
 
+def refuse_zero_weights(model: ModelWrapper) -> None:
+    """Raise DataflowError where all weights of a unit are 0: FINN would give its accumulators a type of no bits."""
+    for node in _matrix_units(model):
+        weights = model.get_initializer(node.input[1])
+        if weights is not None and not weights.any():
+            raise DataflowError(
+                f"{node.name}: all its weights are 0, for which FINN has no type of accumulators; leave the layer out"
+            )
+
+
+def refuse_unsigned_weights(model: ModelWrapper) -> None:
+    """Raise DataflowError where an RTL unit has weights of a type that it does not read.
+
+    finn-rtllib's mvu.sv reads signed numbers of two bits or more. FINN's minimise step chooses by the values alone:
+    UINTn where none is negative, BIPOLAR where there are but -1 and 0. The most significant bit would then count as a
+    sign that it is not. FINN's own order of steps minimises before it specialises too, and so makes HLS of such a unit
+    (``_mvu_rtl_possible``; tests/test_finn_faults.py).
+    """
+    for node in _matrix_units(model):
+        datatype = getCustomOp(node).get_input_datatype(1)
+        if node.op_type == "MVAU_rtl" and not (datatype.signed() and datatype.bitwidth() >= 2):
+            raise DataflowError(
+                f"{node.name}: its weights are {datatype.name} once minimised, and the RTL unit takes signed ones of "
+                "two bits or more; a layer needs weights of both signs, or one below -1"
+            )
+
+
+def widen_accumulators(model: ModelWrapper) -> ModelWrapper:
+    """Give RTL units accumulators that hold any product, as finn-rtllib's mvu.sv insists on at its start.
+
+    That is weight bits + activation bits, less one where activations have a sign. FINN's minimise step gives as many
+    bits as the sums take that can occur, which are fewer where few weights are not 0 (tests/test_finn_faults.py).
+    """
+    for node in _matrix_units(model):
+        unit = getCustomOp(node)
+        inputs, weights, sums = unit.get_input_datatype(0), unit.get_input_datatype(1), unit.get_output_datatype()
+        bits = weights.bitwidth() + inputs.bitwidth() - int(inputs.signed())
+        if sums.bitwidth() < bits:
+            for attribute in ("accDataType", "outputDataType"):
+                unit.set_nodeattr(attribute, f"INT{bits}")
+            model.set_tensor_datatype(node.output[0], DataType[f"INT{bits}"])
+    return model.transform(InferDataTypes())
+
+
 def _fold_nodes(
     model: ModelWrapper, style: str, asked: Folding, policy: Policy, config: DataflowBuildConfig
 ) -> tuple[ModelWrapper, list[LayerFolding]]:
     """Nodes of a `style`, "rtl" or "hls", where FINN has one, folded."""
+    refuse_zero_weights(model)
     for node in model.graph.node:
         getCustomOp(node).set_nodeattr("preferred_impl_style", style)
     model = steps.step_specialize_layers(model, config)
@@ -151,6 +197,9 @@ def _fold_nodes(
     # input are not negative; a learned input scale puts some below 0 (tests/test_finn_faults.py).
     model = model.transform(RoundAndClipThresholds())
     model = steps.step_minimize_bit_width(model, config)
+    if style == "rtl":
+        refuse_unsigned_weights(model)
+        model = widen_accumulators(model)
     return model.transform(GiveUniqueNodeNames()).transform(GiveReadableTensorNames()), foldings
 
 

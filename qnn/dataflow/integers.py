@@ -18,7 +18,7 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     ``thresholds_<k>``    float32 [channels or 1, steps], as FINN computed them: a step counts where input >= threshold
     ``lowest_code_<k>``   int64 scalar, the code where no step counts
     ``weights_<k>``       int64 [outputs, inputs]
-    ``tail_scale``, ``tail_bias``  float32 [outputs]: logits = accumulators * scale + bias
+    ``tail_scale``, ``tail_bias``  float32 [outputs or 1]: logits = accumulators * scale + bias
 
     Raises DataflowError on any other graph, naming the node.
     """
@@ -51,6 +51,9 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
         tensor = node.output[0]
     if not products or products != thresholdings:
         raise DataflowError(f"{products} matrix products and {thresholdings} thresholdings: not a chain of pairs")
+    channels = len(arrays[f"weights_{products - 1}"])
+    arrays.setdefault("tail_scale", np.ones(channels, np.float32))  # FINN drops what is an identity
+    arrays.setdefault("tail_bias", np.zeros(channels, np.float32))
     return arrays
 
 

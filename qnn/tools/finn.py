@@ -28,10 +28,12 @@ __all__ = [
     "CppRun",
     "DataflowModel",
     "HardwareModel",
+    "Job",
     "LayerGeometry",
     "NodeSimulation",
     "NodeValues",
     "SteppedRun",
+    "compile_job",
     "compile_network",
     "count_inference_cost",
     "finn_version",
@@ -39,16 +41,22 @@ __all__ = [
     "read_cpp_run",
     "read_dataflow",
     "read_design",
+    "read_failure",
     "read_hardware_model",
     "read_inference_cost",
     "read_node_simulation",
+    "run_jobs",
     "simulate_cpp",
     "simulate_nodes",
     "step",
     "streamline_activations",
     "trace",
+    "trace_job",
     "trace_nodes",
 ]
+
+Job = Mapping[str, Any]
+"""One job of a request (``qnn.dataflow``): its kind, the folder for its outputs, and what the kind asks for."""
 
 DISTRIBUTION = "finn-plus"
 TIME_LIMIT_S = 900.0
@@ -144,6 +152,11 @@ class DataflowModel:
     def output_bits(self) -> int:
         """Bits of one accumulator of the last layer."""
         return self.layers[-1].output_bits
+
+    @property
+    def output_signed(self) -> bool:
+        """Whether the last layer's accumulators have a sign: FINN's type has none where they cannot be below 0."""
+        return not self.layers[-1].output_type.startswith("U")
 
     def dsp_slices(self, foldings: Sequence[LayerFolding], multiplier_bits: int) -> int:
         """DSP slices of the whole accelerator in RTL with these foldings of its matrix units, exact."""
@@ -259,19 +272,21 @@ def finn_version() -> str:
         raise DataflowError(f"FINN is not installed: pip install {DISTRIBUTION}") from None
 
 
-def _run_job(
-    job: Mapping[str, Any],
-    folder: Path,
+def run_jobs(
+    jobs: Sequence[Job],
     *,
     log: Path,
-    timeout_s: float,
+    timeout_s: float = TIME_LIMIT_S,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """One job in one process of FINN; its outputs are in `folder`. Raises DataflowError, ToolFailed, ToolTimeout."""
+    """Jobs, one after another, in one process of FINN; each has its own folder, where read_failure() tells how it went.
+
+    Raises ToolFailed or ToolTimeout where the process does not live to its end.
+    """
     with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
         request, build = Path(scratch) / "request.json", Path(scratch) / "build"
         build.mkdir()
-        request.write_text(json.dumps([{**job, "folder": str(folder)}]))
+        request.write_text(json.dumps(list(jobs)))
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         run(
             [sys.executable, "-W", "ignore", "-m", "qnn.dataflow", request],
@@ -279,12 +294,59 @@ def _run_job(
             log=log,
             environment={"FINN_BUILD_DIR": str(build), "PYTHONPATH": path, **(environment or {})},
         )
+
+
+def read_failure(folder: Path, *, log: Path) -> DataflowError | None:
+    """What went wrong with the job whose outputs are in `folder`, None where it was done; `log` is its process'."""
     failure = folder / "error.json"
     if failure.exists():
         report = json.loads(failure.read_text())
-        raise DataflowError(f"FINN {finn_version()} failed at the step {report['step']!r}: {report['error']}")
+        return DataflowError(f"FINN {finn_version()} failed at the step {report['step']!r}: {report['error']}")
     if not (folder / "done").exists():
-        raise DataflowError(f"FINN {finn_version()} ended before its job was done; its log ends:\n{tail(log)}")
+        return DataflowError(f"FINN {finn_version()} ended before its job was done; its log ends:\n{tail(log)}")
+    return None
+
+
+def _run_job(job: Job, folder: Path, *, timeout_s: float, environment: Mapping[str, str] | None = None) -> None:
+    """One job in a process of its own, its log in `folder` too. Raises DataflowError, ToolFailed, ToolTimeout."""
+    log = folder / "finn.log"
+    run_jobs([{**job, "folder": str(folder)}], log=log, timeout_s=timeout_s, environment=environment)
+    failure = read_failure(folder, log=log)
+    if failure is not None:
+        raise failure
+
+
+def compile_job(
+    qonnx: Path,
+    folding: Folding,
+    policy: Policy,
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    fifo_depths: Mapping[str, int] | None = None,
+    thresholds: Sequence[NDArray[np.int64]] | None = None,
+) -> Job:
+    """The job of compile_network(); `folder` has to exist and be empty."""
+    given = None if thresholds is None else folder / "thresholds.npz"
+    if given is not None:
+        np.savez(given, *(thresholds or ()))
+    return {
+        "kind": "compile",
+        "folder": str(folder),
+        "qonnx": str(qonnx),
+        "folding": str(folding),
+        "policy": str(policy),
+        "part": part,
+        "clock_period_ns": clock_period_ns,
+        "fifo_depths": dict(fifo_depths or {}),
+        "thresholds": None if given is None else str(given),
+    }
+
+
+def trace_job(model: Path, inputs: Path, folder: Path) -> Job:
+    """The job of trace(), its inputs in a .npy file; `folder` has to exist and be empty."""
+    return {"kind": "trace", "folder": str(folder), "model": str(model), "inputs": str(inputs)}
 
 
 def _run_job_on(inputs: NDArray[Any], job: Mapping[str, Any], folder: Path, *, timeout_s: float) -> None:
@@ -292,7 +354,7 @@ def _run_job_on(inputs: NDArray[Any], job: Mapping[str, Any], folder: Path, *, t
     with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
         path = Path(scratch) / "inputs.npy"
         np.save(path, inputs)
-        _run_job({**job, "inputs": str(path)}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+        _run_job({**job, "inputs": str(path)}, folder, timeout_s=timeout_s)
 
 
 def compile_network(
@@ -314,20 +376,10 @@ def compile_network(
 
     Raises DataflowError naming FINN's step, or ToolTimeout.
     """
-    given = None if thresholds is None else folder / "thresholds.npz"
-    if given is not None:
-        np.savez(given, *(thresholds or ()))
-    job = {
-        "kind": "compile",
-        "qonnx": str(qonnx),
-        "folding": str(folding),
-        "policy": str(policy),
-        "part": part,
-        "clock_period_ns": clock_period_ns,
-        "fifo_depths": dict(fifo_depths or {}),
-        "thresholds": None if given is None else str(given),
-    }
-    _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+    job = compile_job(
+        qonnx, folding, policy, part, clock_period_ns, folder, fifo_depths=fifo_depths, thresholds=thresholds
+    )
+    _run_job(job, folder, timeout_s=timeout_s)
 
 
 def trace(model: Path, inputs: NDArray[Any], folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
@@ -398,7 +450,7 @@ def step(
 
 def count_inference_cost(model: Path, folder: Path, *, timeout_s: float = TIME_LIMIT_S) -> None:
     """QONNX's inference cost of a streamlined graph -> `folder`: cost.json, finn.log."""
-    _run_job({"kind": "cost", "model": str(model)}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+    _run_job({"kind": "cost", "model": str(model)}, folder, timeout_s=timeout_s)
 
 
 def simulate_cpp(
@@ -442,7 +494,7 @@ def simulate_cpp(
             "headers": headers.description,
         }
         environment = hls_headers.environment(headers, npy_library, place)
-        _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s, environment=environment)
+        _run_job(job, folder, timeout_s=timeout_s, environment=environment)
 
 
 def generate_thresholdings(
@@ -458,7 +510,7 @@ def generate_thresholdings(
     A shape holds the arguments of ``qnn.dataflow.thresholding.generate``, its thresholds as lists.
     """
     job = {"kind": "thresholding", "shapes": list(shapes), "part": part, "clock_period_ns": clock_period_ns}
-    _run_job(job, folder, log=folder / "finn.log", timeout_s=timeout_s)
+    _run_job(job, folder, timeout_s=timeout_s)
 
 
 def streamline_activations(
@@ -474,7 +526,7 @@ def streamline_activations(
             path = Path(scratch) / f"{k}.npz"
             np.savez(path, **layer["arrays"])
             records.append({**layer, "arrays": str(path)})
-        _run_job({"kind": "activations", "layers": records}, folder, log=folder / "finn.log", timeout_s=timeout_s)
+        _run_job({"kind": "activations", "layers": records}, folder, timeout_s=timeout_s)
 
 
 def _layer(fields: dict[str, Any]) -> LayerGeometry:

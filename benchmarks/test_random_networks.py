@@ -1,0 +1,124 @@
+"""Random small networks: whatever FINN accepts is integer-equal through every hop, and what it refuses has a reason.
+
+What is drawn, and the named boundary cases, are in ``fixtures/random_networks.py``; how they go through the hops is in
+``fixtures/random_runs.py``. ``--random-networks nightly`` draws more, and other ones each time. All networks are drawn
+first and judged afterwards; of those that fail the first is made smaller, as long as it fails in the same way, and is
+printed with all its numbers and with the command that draws it again.
+"""
+
+import collections
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.random_networks import qonnx_model
+from fixtures.random_runs import RandomRuns, Run
+from fixtures.recording import Record
+from qnn.equivalence import CodesComparison
+from qnn.results import Evidence
+
+EXPORTED = 3
+"""Networks that Brevitas exports itself, which takes seconds each."""
+
+
+def test_finn_refuses_for_known_reasons_alone(random_runs: RandomRuns, record: Record) -> None:
+    refused = [run for run in random_runs.runs if not run.accepted]
+    reasons = collections.Counter(run.reason or "unknown" for run in refused)
+    record(
+        Evidence.PYTHON,
+        networks=len(random_runs.runs),
+        networks_refused=len(refused),
+        refusals="; ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items())) or None,
+        reproduce=random_runs.reproduce,
+    )
+    assert [f"{run.network}: {run.refusal}" for run in refused if run.reason is None] == []
+    assert len(random_runs.accepted) > len(refused), "most of what is drawn has to be about more than refusals"
+
+
+def test_foldings_legal_or_not_become_the_documented_ones(random_runs: RandomRuns, record: Record) -> None:
+    foldings = random_runs.require(Run.foldings_as_documented, random_runs.accepted)
+    layers = [layer for network in foldings for layer in network]
+    clamped = sum(layer.clamped for layer in layers)
+    record(Evidence.PYTHON, layers=len(layers), layers_clamped=clamped)
+    assert 0 < clamped < len(layers), "foldings have to be drawn that are legal, and others"
+
+
+def record_codes(compared: list[CodesComparison], record: Record) -> None:
+    record(
+        Evidence.PYTHON,
+        networks=len(compared),
+        codes=sum(one.compared for one in compared),
+        float32_differences=sum(one.float32 for one in compared),
+        ties=sum(one.ties for one in compared),
+    )
+
+
+def test_brevitas_equals_exact_integers(random_runs: RandomRuns, record: Record) -> None:
+    record_codes(random_runs.require(Run.brevitas_against_golden, random_runs.runs), record)
+
+
+def test_qonnx_equals_exact_integers(random_runs: RandomRuns, record: Record) -> None:
+    record_codes(random_runs.require(Run.qonnx_against_golden, random_runs.runs), record)
+
+
+def described(model: Any) -> list[tuple[object, ...]]:
+    """The nodes in order: operator, options that are not ONNX's defaults, and the constants among the inputs."""
+    from onnx import helper, numpy_helper
+
+    defaults = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+    constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    found: list[tuple[object, ...]] = []
+    for node in model.graph.node:
+        options = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        options = {name: value for name, value in options.items() if defaults.get(name) != value and name != "momentum"}
+        inputs = [constants[name].tolist() for name in node.input if name in constants]
+        found.append((node.op_type, options, inputs))
+    return sorted(found, key=str)
+
+
+def test_the_drawn_qonnx_is_what_brevitas_exports(random_runs: RandomRuns, record: Record) -> None:
+    import onnx
+
+    from qnn.export import qonnx_bytes
+    from qnn.networks import build_from_parameters
+
+    unsigned = [
+        run.network.parameters
+        for run in random_runs.runs
+        if not all(layer.activation_signed for layer in run.network.parameters.layers)
+    ]
+    for parameters in unsigned[-EXPORTED:]:
+        exported = onnx.load_from_string(qonnx_bytes(build_from_parameters(parameters)))
+        assert described(qonnx_model(parameters)) == described(exported)
+    record(Evidence.PYTHON, networks=EXPORTED)
+
+
+def test_finn_thresholds_are_exact_or_off_by_float32(random_runs: RandomRuns, record: Record) -> None:
+    found = random_runs.require(Run.finn_against_golden, random_runs.accepted)
+    faults: collections.Counter[str] = collections.Counter()
+    for _, known in found:
+        faults.update(known)
+    record(
+        Evidence.PYTHON,
+        networks=len(found),
+        thresholds=sum(one.thresholds for one, _ in found),
+        thresholds_off=sum(one.float32 for one, _ in found),
+        thresholds_on_ties=sum(one.ties for one, _ in found),
+        channels_with_known_faults="; ".join(f"{name}: {count}" for name, count in sorted(faults.items())),
+    )
+    assert sum(one.ties for one, _ in found) > 0, "ties have to be drawn"
+    assert faults["dropped Add"] > 0, "the boundary cases hold a dropped Add"
+
+
+def test_finn_graph_equals_its_integers(random_runs: RandomRuns, record: Record) -> None:
+    compared = random_runs.require(Run.graph_against_hardware, random_runs.accepted)
+    record(Evidence.PYTHON, networks=len(compared), integers=sum(compared))
+
+
+@pytest.mark.rtlsim
+def test_rtl_equals_hardware_integers(random_runs: RandomRuns, record: Record) -> None:
+    compared = random_runs.require(Run.rtl_against_hardware, random_runs.accepted)
+    distinct = [len(np.unique(run.rtl)) for run in random_runs.accepted if run.rtl is not None]
+    record(Evidence.RTLSIM, networks=len(compared), accumulators=sum(compared), distinct_accumulators=sum(distinct))
+    assert np.median(distinct) > 2, "networks have to tell their images apart"

@@ -1,0 +1,228 @@
+"""Random networks are what they are said to be, are made smaller while they fail, and each hop's check can fail."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fixtures.random_networks import Drawn, boundary_cases, draw_networks, qonnx_model, reduced, smaller
+from fixtures.random_runs import Run, joined, lost_signs, simulate, without_known_faults
+from qnn.cell import PART
+from qnn.errors import EquivalenceError
+from qnn.hdl import HardwareDesign
+from qnn.integer import ForwardPass
+from qnn.tools import finn
+
+CASES = {network.name: network for network in boundary_cases()}
+NEVER = ForwardPass(logits=np.zeros((0, 0), np.float32), codes=(), products=())
+
+# ---------------------------------------------------------------------------------------------------- what is drawn
+
+
+def test_the_same_seed_draws_the_same_networks_and_another_one_others() -> None:
+    first, again, other = ([one.to_json() for one in draw_networks(3, with_seed=seed)] for seed in (1, 1, 2))
+    assert first == again
+    assert len(first) == 3
+    assert first != other
+
+
+def test_what_is_drawn_varies() -> None:
+    drawn = draw_networks(20, with_seed=None)
+    layers = [layer for network in drawn for layer in network.parameters.layers]
+    hidden = [layer for network in drawn for layer in network.parameters.layers[:-1]]
+    assert len(drawn) == 20
+    assert {len(network.parameters.layers) for network in drawn} == {2, 3, 4}
+    assert {layer.weight_bits for layer in layers} == {layer.activation_bits for layer in hidden} == set(range(2, 9))
+    assert (
+        {layer.activation_signed for layer in hidden}
+        == {layer.weight_scale_per_channel for layer in layers}
+        == {*(True, False)}
+    )
+    gammas = np.concatenate([layer.gamma for layer in layers])
+    assert (gammas < 0).any()
+    assert (gammas == 0).any()
+    assert ((np.abs(gammas) < 2.0**-20) & (gammas != 0)).any()
+
+
+def reached(network: Drawn, k: int) -> NDArray[np.int64]:
+    accumulators = network.golden.trace(network.images)[k].accumulators
+    assert accumulators is not None
+    return accumulators
+
+
+def test_the_images_reach_the_ends_of_the_first_accumulators() -> None:
+    for network in CASES.values():
+        exact, first = network.golden.exact[1], reached(network, 1)
+        assert (first.min(axis=0) == exact.minimum).all(), network
+        # The code of a white pixel, 127, is not the negative of a black one's, -128.
+        assert (first.max(axis=0) == exact.maximum).all(), network
+
+
+def test_ties_are_met_below_even_codes_and_below_odd_ones() -> None:
+    network = CASES["ties"]
+    for k in (1, 2):
+        exact, met = network.golden.exact[k], reached(network, k)
+        channels, steps = np.nonzero(exact.tie)
+        parities = {
+            (exact.lowest + int(step) + 1) % 2
+            for channel, step in zip(channels, steps, strict=True)
+            if (met[:, channel] == exact.tau[channel, step]).any()
+        }
+        assert parities == {0, 1}
+
+
+def test_thresholds_coincide_are_clipped_and_lie_at_the_ends() -> None:
+    exact = CASES["fewer steps than codes"].golden.exact[1]
+    assert exact.thresholds.shape == (2, 255)
+    assert all(len(np.unique(row)) < 10 for row in exact.thresholds)
+    clipped = CASES["clipped"].golden.exact[1]
+    assert (clipped.thresholds[0] == clipped.minimum[0]).all()
+    assert (clipped.thresholds[1] == clipped.maximum[1] + 1).all()
+    assert len(np.unique(clipped.thresholds[2])) == 7
+    extreme = CASES["accumulator extremes"].golden.exact[1]
+    assert (extreme.thresholds == extreme.maximum[:, None] + 1).any()
+    assert (extreme.thresholds == extreme.minimum[:, None]).any()
+
+
+# ------------------------------------------------------------------------------------------------ made smaller
+
+
+def reduce_while(network: Drawn, fails: Any) -> Drawn:
+    return reduced(network, lambda candidates: [fails(one) for one in candidates], limit_s=60)
+
+
+def test_a_network_is_made_as_small_as_the_fault_allows() -> None:
+    network = next(one for one in draw_networks(20, with_seed=None) if len(one.parameters.layers) == 4)
+    layers = list(network.parameters.layers)
+    gamma = layers[2].gamma.copy()
+    gamma[0] = -3
+    layers[2] = dataclasses.replace(layers[2], gamma=gamma)
+    network = dataclasses.replace(network, parameters=dataclasses.replace(network.parameters, layers=tuple(layers)))
+    small = reduce_while(network, lambda one: any((layer.gamma == -3).any() for layer in one.parameters.layers))
+    assert small.shape == "1-1-1-1"
+    assert str(small.folding) == "PE1-SIMD1"
+    assert [layer.gamma.tolist() for layer in small.parameters.layers] == [[1], [1], [-3]]
+
+
+def test_a_network_whose_smaller_ones_all_pass_stays() -> None:
+    network = CASES["ties"]
+    assert reduce_while(network, lambda one: False) is network
+
+
+def test_every_smaller_network_is_one() -> None:
+    for network in CASES.values():
+        for one in smaller(network):
+            outputs = one.golden.evaluate(one.images)
+            assert outputs.shape[1] == one.parameters.layers[-1].outputs
+
+
+# --------------------------------------------------------------------------------------- each hop's check can fail
+
+NAMES = ("ties", "negative gamma", "dropped Add")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    root, jobs, runs = tmp_path_factory.mktemp("random"), [], {}
+    for k, name in enumerate(NAMES):
+        network, folder = CASES[name], root / str(k)
+        folder.mkdir()
+        (root / f"{k}.onnx").write_bytes(qonnx_model(network.parameters).SerializeToString())
+        options = (network.folding, network.policy, PART, 10.0)
+        jobs.append(finn.compile_job(root / f"{k}.onnx", *options, folder))
+        runs[name] = Run(network=network, brevitas=NEVER, qonnx={}, refusal=None, folder=folder, graph=None, rtl=None)
+    finn.run_jobs(jobs, log=root / "log")
+    assert [finn.read_failure(run.folder, log=root / "log") for run in runs.values()] == [None] * len(NAMES)
+    return runs
+
+
+def changed(network: Drawn, k: int, **arrays: Any) -> Drawn:
+    layers = list(network.parameters.layers)
+    layers[k] = dataclasses.replace(layers[k], **arrays)
+    return dataclasses.replace(network, parameters=dataclasses.replace(network.parameters, layers=tuple(layers)))
+
+
+def test_a_weight_and_a_beta_that_are_not_the_trained_ones_are_named(compiled: dict[str, Run]) -> None:
+    run = compiled["negative gamma"]
+    run.finn_against_golden()
+    layer = run.network.parameters.layers[1]
+    codes, beta = layer.codes.copy(), layer.beta.copy()
+    codes[1, 2] += 1
+    beta[1] += 5 * float(layer.activation_scale or 0)
+    with pytest.raises(EquivalenceError, match="output channel 1 "):
+        dataclasses.replace(run, network=changed(run.network, 1, codes=codes)).finn_against_golden()
+    with pytest.raises(EquivalenceError, match=r"activation 2\D.*channel 1\D"):
+        dataclasses.replace(run, network=changed(run.network, 1, beta=beta)).finn_against_golden()
+
+
+def test_a_known_fault_is_counted_apart_and_hides_no_other(compiled: dict[str, Run]) -> None:
+    run = compiled["dropped Add"]
+    assert run.finn_against_golden()[1] == {"lost sign": 0, "dropped Add": 3}
+    wrong = run.hardware.thresholds[1] + 5
+    broken = dataclasses.replace(run.hardware, thresholds=(run.hardware.thresholds[0], wrong))
+    found, faults = without_known_faults(run.network, broken)
+    assert faults["dropped Add"] == 0
+    assert (found.thresholds[1] == wrong).all()
+
+
+def test_a_refusal_has_a_reason_only_where_the_network_is_of_that_kind(compiled: dict[str, Run]) -> None:
+    message = "FINN 1.6.1 failed at the step 'fold': DataflowError: FINN has no RTL variant for MVAU_hls_0 (MVAU_hls)"
+    refused = dataclasses.replace(compiled["ties"], refusal=message)
+    assert refused.reason is None
+    full = dataclasses.replace(refused, network=CASES["full-range weights"])
+    assert full.reason == "no RTL for full-range weights"
+    assert dataclasses.replace(full, refusal="FINN 1.6.1 failed at the step 'fold': AssertionError: ").reason is None
+
+
+def test_lost_signs_are_negative_scales_that_underflow() -> None:
+    assert lost_signs(CASES["lost sign"], 0).tolist() == [False, True, False]
+    assert not lost_signs(CASES["tiny gamma"], 0).any()
+
+
+def with_another_digit(design: HardwareDesign, file: str) -> HardwareDesign:
+    """The last digit of the file's first word, a weight's or a threshold's, with its lowest bit flipped."""
+    first, *rest = design.files[file].splitlines()
+    return design.replace_files({file: "\n".join([f"{first[:-1]}{int(first[-1], 16) ^ 1:x}", *rest]) + "\n"})
+
+
+def judge(run: Run, rtl: NDArray[np.int64]) -> int:
+    return dataclasses.replace(run, rtl=rtl).rtl_against_hardware()
+
+
+@pytest.mark.rtlsim
+def test_one_bit_of_a_weight_or_threshold_in_the_rtl_is_caught(compiled: dict[str, Run], tmp_path: Path) -> None:
+    """All designs in one simulator: the two that are whole are equal to FINN's integers, the broken ones are not."""
+    run, other = compiled["ties"], compiled["negative gamma"]
+    design, memories = finn.read_design(run.folder), ("MVAU_rtl_0/memblock.dat", "Thresholding_rtl_1/")
+    weights, thresholds = (
+        next(file for file in sorted(design.files) if file.startswith(name) and file.endswith(".dat"))
+        for name in memories
+    )
+    designs = [
+        design,
+        with_another_digit(design, weights),
+        finn.read_design(other.folder),
+        with_another_digit(design, thresholds),
+    ]
+    runs = [run, run, other, run]
+    results = simulate(
+        designs, [one.folder for one in runs], [one.network.images for one in runs], tmp_path / "simulator"
+    )
+    assert judge(run, results[0]) == judge(other, results[2]) // 2 == 48
+    for broken in (results[1], results[3]):
+        with pytest.raises(EquivalenceError, match=r"RTL: \d+ of 48 images differ; first image \d+, channel 0"):
+            judge(run, broken)
+
+
+def test_designs_are_joined_under_names_of_their_own(compiled: dict[str, Run]) -> None:
+    designs: Sequence[HardwareDesign] = [finn.read_design(compiled["ties"].folder)] * 2
+    both = joined(designs)
+    assert {node.name for node in both.nodes} == {
+        f"d{k}_{node.name}" for k, design in enumerate(designs) for node in design.nodes
+    }
+    assert both.sources[-1] == "finn_design.sv"
+    assert {"d0_finn_design.sv", "d1_finn_design.sv"} <= set(both.sources)
