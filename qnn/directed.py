@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 __all__ = ["matrix_vectors", "stream_vectors", "threshold_vectors"]
 
-_RANDOM_VECTORS = 4
+_RANDOM_VECTORS = 16
+_OF_THE_WHOLE_RANGE = 48
+"""Random vectors of a matrix unit: four times fewer left a wrong LUT of its adders unnoticed (test_mutation)."""
 _WHOLE_RANGE = 1024
 """A range of at most as many values is gone through as a whole."""
 
@@ -41,9 +43,8 @@ def matrix_vectors(weights: NDArray[np.int64], lowest: int, highest: int, *, see
     """
     random = np.random.default_rng(seed)
     values = np.arange(lowest, highest + 1)
-    shape = (_RANDOM_VECTORS, weights.shape[1])
-    without_zero = random.choice(values[values != 0], shape)
-    anywhere = random.choice(values, shape)
+    without_zero = random.choice(values[values != 0], (_RANDOM_VECTORS, weights.shape[1]))
+    anywhere = random.choice(values, (_OF_THE_WHOLE_RANGE, weights.shape[1]))
     other = highest if highest else lowest
     largest = np.where(weights > 0, highest, np.where(weights < 0, lowest, other))
     smallest = np.where(weights > 0, lowest, np.where(weights < 0, highest, other))
@@ -53,5 +54,5 @@ def matrix_vectors(weights: NDArray[np.int64], lowest: int, highest: int, *, see
 def stream_vectors(values: int, lowest: int, highest: int, *, seed: int = 0) -> NDArray[np.int64]:
     """Vectors [vectors, values] for a node that passes them on: both ends of the range, and random ones."""
     ends = np.repeat([[lowest], [highest]], values, axis=1)
-    anywhere = np.random.default_rng(seed).integers(lowest, highest, (2 * _RANDOM_VECTORS, values), endpoint=True)
+    anywhere = np.random.default_rng(seed).integers(lowest, highest, (_RANDOM_VECTORS, values), endpoint=True)
     return np.concatenate([anywhere, ends]).astype(np.int64)
