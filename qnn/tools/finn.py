@@ -60,6 +60,8 @@ Job = Mapping[str, Any]
 
 DISTRIBUTION = "finn-plus"
 TIME_LIMIT_S = 900.0
+CPPSIM_LIMIT_S_AN_IMAGE = 10.0
+"""finn-hlslib on the open ap_types is slow: a second an image and more; the suite's library takes milliseconds."""
 PIXEL_MAXIMUM = 255
 _ROOT = Path(__file__).parents[2]
 
@@ -467,12 +469,12 @@ def simulate_cpp(
     standalone_thresholds: bool,
     top1: bool = False,
     batch_images: int = 200,
-    timeout_s: float = TIME_LIMIT_S,
+    timeout_s: float | None = None,
 ) -> None:
     """A streamlined graph as HLS nodes, compiled and run by FINN on `inputs` [N, ...] -> `folder`: see read_cpp_run().
 
     `top1` adds top-1 to the accelerator. One process of each node takes `batch_images` images. `npy_library` is what
-    hls_headers.build_npy_library() made.
+    hls_headers.build_npy_library() made. The time limit is by default that of any job and some seconds an image.
 
     Raises DataflowError naming FINN's step, or ToolTimeout.
     """
@@ -494,7 +496,8 @@ def simulate_cpp(
             "headers": headers.description,
         }
         environment = hls_headers.environment(headers, npy_library, place)
-        _run_job(job, folder, timeout_s=timeout_s, environment=environment)
+        limit_s = timeout_s or TIME_LIMIT_S + CPPSIM_LIMIT_S_AN_IMAGE * len(inputs)
+        _run_job(job, folder, timeout_s=limit_s, environment=environment)
 
 
 def generate_thresholdings(

@@ -32,6 +32,10 @@ _LIBRARIES = ("hlsmc++-GCC46", "Ip_floating_point_v7_1_bitacc_cmodel", "gmp", "m
 _EMPTY_ARCHIVE = b"!<arch>\n"
 _NPY_SOURCE = "cnpy.cpp"
 
+_MEMBER = "  static const int width = _AP_W;\n"
+_MEMBERS = _MEMBER + "  static const bool sign_flag = _AP_S;\n"
+"""finn-hlslib's LabelSelect asks an integer whether it is signed; of the ap_types only those of Vitis HLS tell."""
+
 _COMPILER = """#!/bin/sh
 # g++ as FINN calls it; the file that is the same for every node is compiled already.
 for word
@@ -153,8 +157,11 @@ def _imitate_vitis(folders: tuple[Path, ...], target: Path) -> Path:
     for folder in folders:
         (include / folder.name).symlink_to(folder)  # by which a shim includes the header that it stands before
         for path in folder.iterdir():
-            if not (include / path.name).exists():
-                (include / path.name).symlink_to(path)
+            target_path = include / path.name
+            if path.name == "ap_int_base.h":
+                target_path.write_text(path.read_text().replace(_MEMBER, _MEMBERS))
+            elif not target_path.exists():
+                target_path.symlink_to(path)
     for name in _LIBRARIES:
         (libraries / f"lib{name}.a").write_bytes(_EMPTY_ARCHIVE)
     return target
