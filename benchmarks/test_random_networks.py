@@ -40,7 +40,7 @@ def test_foldings_legal_or_not_become_the_documented_ones(random_runs: RandomRun
     foldings = random_runs.require(Run.foldings_as_documented, random_runs.accepted)
     layers = [layer for network in foldings for layer in network]
     clamped = sum(layer.clamped for layer in layers)
-    record(Evidence.PYTHON, layers=len(layers), layers_clamped=clamped)
+    record(Evidence.PYTHON, layers_folded=len(layers), layers_clamped=clamped)
     assert 0 < clamped < len(layers), "foldings have to be drawn that are legal, and others"
 
 
@@ -119,6 +119,6 @@ def test_finn_graph_equals_its_integers(random_runs: RandomRuns, record: Record)
 @pytest.mark.rtlsim
 def test_rtl_equals_hardware_integers(random_runs: RandomRuns, record: Record) -> None:
     compared = random_runs.require(Run.rtl_against_hardware, random_runs.accepted)
-    distinct = [len(np.unique(run.rtl)) for run in random_runs.accepted if run.rtl is not None]
+    distinct = [len(np.unique(run.rtl)) for run in random_runs.accepted if not isinstance(run.rtl, str | None)]
     record(Evidence.RTLSIM, networks=len(compared), accumulators=sum(compared), distinct_accumulators=sum(distinct))
     assert np.median(distinct) > 2, "networks have to tell their images apart"

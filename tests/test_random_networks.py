@@ -189,7 +189,7 @@ def with_another_digit(design: HardwareDesign, file: str) -> HardwareDesign:
     return design.replace_files({file: "\n".join([f"{first[:-1]}{int(first[-1], 16) ^ 1:x}", *rest]) + "\n"})
 
 
-def judge(run: Run, rtl: NDArray[np.int64]) -> int:
+def judge(run: Run, rtl: NDArray[np.int64] | str) -> int:
     return dataclasses.replace(run, rtl=rtl).rtl_against_hardware()
 
 
