@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 __all__ = ["matrix_vectors", "stream_vectors", "threshold_vectors"]
 
 _RANDOM_VECTORS = 16
-_OF_THE_WHOLE_RANGE = 48
-"""Random vectors of a matrix unit: four times fewer left a wrong LUT of its adders unnoticed (test_mutation)."""
+_RANDOM_SUMS = 4096
+"""Accumulators, at the least, that random vectors of the whole range give: a matrix unit packs several into a DSP, and
+a carry from one to the next that a wrong LUT spoils may show in one sum of a thousand (test_mutation)."""
 _WHOLE_RANGE = 1024
 """A range of at most as many values is gone through as a whole."""
 
@@ -44,7 +45,7 @@ def matrix_vectors(weights: NDArray[np.int64], lowest: int, highest: int, *, see
     random = np.random.default_rng(seed)
     values = np.arange(lowest, highest + 1)
     without_zero = random.choice(values[values != 0], (_RANDOM_VECTORS, weights.shape[1]))
-    anywhere = random.choice(values, (_OF_THE_WHOLE_RANGE, weights.shape[1]))
+    anywhere = random.choice(values, (max(_RANDOM_VECTORS, -(-_RANDOM_SUMS // len(weights))), weights.shape[1]))
     other = highest if highest else lowest
     largest = np.where(weights > 0, highest, np.where(weights < 0, lowest, other))
     smallest = np.where(weights > 0, lowest, np.where(weights < 0, highest, other))
