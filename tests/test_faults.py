@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from fixtures.faults import (
+    Fault,
+    Kind,
     ThresholdWords,
     WeightWords,
     changed_constant,
@@ -19,7 +21,7 @@ from fixtures.faults import (
     with_lut_faults,
     without_node,
 )
-from fixtures.mutation import Fault, Kind, Outcome, Score, Verdict, shares
+from fixtures.mutation import Outcome, Score, Verdict, shares
 from qnn.errors import DesignError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 
