@@ -110,7 +110,7 @@ def _lanes_reversed(weights: NDArray[np.int64], pe: int, simd: int) -> NDArray[n
     return weights.reshape(len(weights), -1, simd)[:, :, ::-1].reshape(weights.shape)
 
 
-@pytest.fixture(params=CELLS, ids=lambda cell: f"{cell.quantization}-{cell.folding}", scope="module")
+@pytest.fixture(params=CELLS, ids=lambda cell: str(cell.folding), scope="module")
 def faulty_cell(request: pytest.FixtureRequest) -> Cell:
     """A cell that faults are put into."""
     cell: Cell = request.param
