@@ -120,5 +120,13 @@ def test_finn_graph_equals_its_integers(random_runs: RandomRuns, record: Record)
 def test_rtl_equals_hardware_integers(random_runs: RandomRuns, record: Record) -> None:
     compared = random_runs.require(Run.rtl_against_hardware, random_runs.accepted)
     distinct = [len(np.unique(run.rtl)) for run in random_runs.accepted if not isinstance(run.rtl, str | None)]
-    record(Evidence.RTLSIM, networks=len(compared), accumulators=sum(compared), distinct_accumulators=sum(distinct))
+    lost = sum(run.loses_frames for run in random_runs.accepted)
+    record(
+        Evidence.RTLSIM,
+        networks=len(compared),
+        accumulators=sum(compared),
+        distinct_accumulators=sum(distinct),
+        networks_with_a_short_output_queue=lost,
+    )
+    assert lost > 0, "the boundary cases hold a short output queue"
     assert np.median(distinct) > 2, "networks have to tell their images apart"

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fixtures.random_networks import Drawn, boundary_cases, draw_networks, qonnx_model, reduced, smaller
-from fixtures.random_runs import Run, joined, lost_signs, simulate, without_known_faults
+from fixtures.random_runs import Run, joined, lost_signs, simulate, with_long_queues, without_known_faults
 from qnn.cell import PART
 from qnn.errors import EquivalenceError
 from qnn.hdl import HardwareDesign
@@ -122,7 +122,7 @@ def test_every_smaller_network_is_one() -> None:
 
 # --------------------------------------------------------------------------------------- each hop's check can fail
 
-NAMES = ("ties", "negative gamma", "dropped Add")
+NAMES = ("ties", "negative gamma", "dropped Add", "short output queue")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
         (root / f"{k}.onnx").write_bytes(qonnx_model(network.parameters).SerializeToString())
         options = (network.folding, network.policy, PART, 10.0)
         jobs.append(finn.compile_job(root / f"{k}.onnx", *options, folder))
-        runs[name] = Run(network=network, brevitas=NEVER, qonnx={}, refusal=None, folder=folder, graph=None, rtl=None)
+        runs[name] = Run(
+            network=network, brevitas=NEVER, qonnx={}, refusal=None, folder=folder, graph=None, rtl=None, mended=None
+        )
     finn.run_jobs(jobs, log=root / "log")
     assert [finn.read_failure(run.folder, log=root / "log") for run in runs.values()] == [None] * len(NAMES)
     return runs
@@ -149,14 +151,14 @@ def changed(network: Drawn, k: int, **arrays: Any) -> Drawn:
 def test_a_weight_and_a_beta_that_are_not_the_trained_ones_are_named(compiled: dict[str, Run]) -> None:
     run = compiled["negative gamma"]
     run.finn_against_golden()
-    layer = run.network.parameters.layers[1]
-    codes, beta = layer.codes.copy(), layer.beta.copy()
+    first, second = run.network.parameters.layers[:2]
+    codes, beta = second.codes.copy(), first.beta.copy()
     codes[1, 2] += 1
-    beta[1] += 5 * float(layer.activation_scale or 0)
+    beta[1] += float(first.activation_scale or 0)
     with pytest.raises(EquivalenceError, match="output channel 1 "):
         dataclasses.replace(run, network=changed(run.network, 1, codes=codes)).finn_against_golden()
-    with pytest.raises(EquivalenceError, match=r"activation 2\D.*channel 1\D"):
-        dataclasses.replace(run, network=changed(run.network, 1, beta=beta)).finn_against_golden()
+    with pytest.raises(EquivalenceError, match=r"activation 1\D.*channel 1\D"):
+        dataclasses.replace(run, network=changed(run.network, 0, beta=beta)).finn_against_golden()
 
 
 def test_a_known_fault_is_counted_apart_and_hides_no_other(compiled: dict[str, Run]) -> None:
@@ -216,6 +218,26 @@ def test_one_bit_of_a_weight_or_threshold_in_the_rtl_is_caught(compiled: dict[st
     for broken in (results[1], results[3]):
         with pytest.raises(EquivalenceError, match=r"RTL: \d+ of 48 images differ; first image \d+, channel 0"):
             judge(run, broken)
+
+
+@pytest.mark.rtlsim
+@pytest.mark.xfail(
+    raises=EquivalenceError,
+    strict=True,
+    reason="FINN's mvu_vvu_axi.sv takes the pipeline of mvu.sv for a stage shorter than it is where SIMD is not a power "
+    "of 2: where a unit gives an image each cycle and the next one is slower, its output queue overflows, images are lost",
+)
+def test_no_image_is_lost_in_front_of_a_slower_layer(compiled: dict[str, Run], tmp_path: Path) -> None:
+    run = compiled["short output queue"]
+    design = finn.read_design(run.folder)
+    judge(run, simulate([design], [run.folder], [run.network.images], tmp_path / "simulator")[0])
+
+
+@pytest.mark.rtlsim
+def test_none_is_once_the_output_queue_is_mended(compiled: dict[str, Run], tmp_path: Path) -> None:
+    run = compiled["short output queue"]
+    design = with_long_queues(finn.read_design(run.folder))
+    assert judge(run, simulate([design], [run.folder], [run.network.images], tmp_path / "simulator")[0]) == 48 * 5
 
 
 def test_designs_are_joined_under_names_of_their_own(compiled: dict[str, Run]) -> None:
