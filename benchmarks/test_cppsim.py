@@ -4,13 +4,15 @@ Once with thresholds as nodes of their own, once embedded in the matrix units, w
 says which headers the programs were compiled with.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from fixtures.recording import Record
+from qnn import diff
 from qnn.cell import Cell
-from qnn.divergence import require_equal_nodes
 from qnn.pipeline import Pipeline
 from qnn.results import Evidence
 from qnn.tools.finn import CppRun, HardwareModel
@@ -25,6 +27,7 @@ def test_cppsim_equals_hardware_integers(
     pipeline: Pipeline,
     hardware_model: HardwareModel,
     cppsim_run: tuple[CppRun, HlsHeaders],
+    reproducers: Path,
     record: Record,
 ) -> None:
     run, headers = cppsim_run
@@ -39,7 +42,10 @@ def test_cppsim_equals_hardware_integers(
             f"host_run_cppsim_{variant}_s": run.run_s,
         },
     )
-    require_equal_nodes(f"cppsim, {variant} thresholds", hardware_model.network, pixels, run.nodes)
+    found = diff.first_wrong(f"cppsim, {variant} thresholds", pipeline, cell, range(len(equal)), run.nodes)
+    if found is not None:
+        where = diff.write_reproducer(pipeline, cell, found, run.model, range(len(equal)), reproducers)
+        pytest.fail(f"{found}\nreproducer: {where}")
 
 
 def test_top1_stays_on_the_host_where_classes_have_factors_of_their_own(

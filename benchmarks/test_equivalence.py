@@ -154,7 +154,8 @@ def test_hardware_graph_equals_its_integers(
     found = divergence.first_divergence("hardware graph", hardware_model.network, pixels, nodes)
     record(Evidence.PYTHON, hardware_graph_images=len(pixels), hardware_graph_nodes=len(nodes))
     if found is not None:
-        where = diff.write_reproducer(pipeline, cell, found, range(HARDWARE_GRAPH_IMAGES), reproducers)
+        model = pipeline.graph(cell, "hardware")
+        where = diff.write_reproducer(pipeline, cell, found, model, range(HARDWARE_GRAPH_IMAGES), reproducers)
         pytest.fail(f"{found}\nreproducer: {where}")
 
 

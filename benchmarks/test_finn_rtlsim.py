@@ -34,6 +34,6 @@ def test_finns_rtlsim_equals_hardware_integers_at_every_node(
     )
     found = diff.first_wrong("FINN's rtlsim", pipeline, cell, range(count), node_simulation.nodes)
     if found is not None:
-        where = diff.write_reproducer(pipeline, cell, found, range(count), reproducers)
+        where = diff.write_reproducer(pipeline, cell, found, pipeline.graph(cell, "folded"), range(count), reproducers)
         pytest.fail(f"{found}\nreproducer: {where}")
     assert {node.op_type for node in simulated} >= {"MVAU_rtl", "Thresholding_rtl"}

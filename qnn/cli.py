@@ -343,12 +343,12 @@ def _diff(options: argparse.Namespace) -> None:
     console.print(table)
     for hop in differing:
         console.print(f"\n{hop.name}: {hop.not_run or hop.difference}", soft_wrap=True)
-        if hop.divergence is not None:
+        if hop.divergence is not None and hop.model is not None:
             folder = options.results / "reproducers"
-            where = diff.write_reproducer(pipeline, cell, hop.divergence, options.image, folder)
+            where = diff.write_reproducer(pipeline, cell, hop.divergence, hop.model, options.image, folder)
             console.print(f"reproducer: {where}", soft_wrap=True)
-    if any(hop.difference for hop in differing):
-        raise EquivalenceError(f"{cell} differs at {differing[0].name}")
+    if names := [hop.name for hop in differing if hop.difference]:
+        raise EquivalenceError(f"{cell} differs at: {', '.join(names)}")
 
 
 def _checkpoint(options: argparse.Namespace) -> "Checkpoint":

@@ -33,13 +33,6 @@ __all__ = [
 ]
 
 
-_GRAPHS = {
-    "streamlined graph": "streamlined",
-    "hardware graph": "hardware",
-    "FINN's rtlsim": "folded",
-    "RTL": "folded",
-}
-"""The graph that has the nodes of a hop."""
 _PIXEL_BITS = 8
 _LOCATED = 16
 """Images with which a wrong node is looked for, at most."""
@@ -58,6 +51,8 @@ class Hop:
     """The first one that nothing explains; None where there is none."""
     divergence: Divergence | None = None
     """The same where a node of FINN's is at fault."""
+    model: Path | None = None
+    """An ONNX file that has that node."""
     not_run: str | None = None
     """Why the hop could not run."""
 
@@ -108,25 +103,27 @@ def require_equal_rtl(
         found = first_wrong_rtl_node(pipeline, cell, images)
         if found is None:
             raise EquivalenceError(f"{error}; every node is right when these images are streamed alone") from None
-        where = write_reproducer(pipeline, cell, found, images, reproducers)
+        model = pipeline.graph(cell, "folded")
+        where = write_reproducer(pipeline, cell, found, model, images, reproducers)
         raise EquivalenceError(f"{error}\n{found}\nreproducer: {where}") from None
 
 
 def write_reproducer(
-    pipeline: Pipeline, cell: Cell, divergence: Divergence, images: Sequence[int], folder: Path
+    pipeline: Pipeline, cell: Cell, divergence: Divergence, model: Path, images: Sequence[int], folder: Path
 ) -> Path:
-    """A folder below `folder` with the one wrong node, what it has to give for `images`, and a script that shows it."""
+    """A folder below `folder` with the one wrong node of `model`, what it has to give for `images`, and a script."""
     values = stages(pipeline.hardware_model(cell).network, pipeline.images(cell).pixels[list(images)])
     case = reproducer.NodeCase(
         name=divergence.node,
         op_type=divergence.op_type,
-        model=pipeline.graph(cell, _GRAPHS[divergence.hop]),
+        model=model,
         inputs=values[divergence.takes],
         expected=values[divergence.gives],
         story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{divergence}",
+        in_cpp=divergence.op_type.endswith("_hls"),
     )
     target = folder / f"{cell}-{divergence.node}"
-    if _GRAPHS[divergence.hop] != "folded":
+    if not divergence.op_type.endswith("_rtl"):
         return reproducer.write(target, case)
     layers = pipeline.dataflow(cell).layers
     place = next(k for k, layer in enumerate(layers) if layer.name == divergence.node)
@@ -198,16 +195,18 @@ def _thresholds(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
     return _judged("FINN's thresholds", found.thresholds, found.float32 + found.ties, found.require_explained)
 
 
-def _exactly(name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues]) -> Hop:
+def _exactly(
+    name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues], model: Path
+) -> Hop:
     found = first_wrong(name, pipeline, cell, images, nodes)
     compared = sum(node.values.size for node in nodes)
     difference = None if found is None else str(found)
-    return Hop(name=name, compared=compared, float32=0, difference=difference, divergence=found)
+    return Hop(name=name, compared=compared, float32=0, difference=difference, divergence=found, model=model)
 
 
 def _streamlined(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
     nodes = streamlined_nodes(_of(images, pipeline.graph_run(cell)))
-    return _exactly("streamlined graph", pipeline, cell, images, nodes)
+    return _exactly("streamlined graph", pipeline, cell, images, nodes, pipeline.graph(cell, "streamlined"))
 
 
 def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
@@ -220,14 +219,15 @@ def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
 
 
 def _hardware_graph(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    return _exactly("hardware graph", pipeline, cell, images, pipeline.graph_nodes(cell, images))
+    nodes = pipeline.graph_nodes(cell, images)
+    return _exactly("hardware graph", pipeline, cell, images, nodes, pipeline.graph(cell, "hardware"))
 
 
 def _cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int], *, fused: bool = False) -> Hop:
     known = max(images) < CPPSIM_IMAGES
     run, _ = pipeline.cppsim_run(cell, standalone_thresholds=not fused, images=None if known else images)
     nodes = [replace(node, values=node.values[list(images)]) if known else node for node in run.nodes]
-    return _exactly("cppsim, fused" if fused else "cppsim", pipeline, cell, images, nodes)
+    return _exactly("cppsim, fused" if fused else "cppsim", pipeline, cell, images, nodes, run.model)
 
 
 def _fused_cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
@@ -236,4 +236,5 @@ def _fused_cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
 
 
 def _rtl(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    return _exactly("RTL", pipeline, cell, images, pipeline.rtl_nodes(cell, images))
+    nodes = pipeline.rtl_nodes(cell, images)
+    return _exactly("RTL", pipeline, cell, images, nodes, pipeline.graph(cell, "folded"))

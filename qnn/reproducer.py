@@ -37,6 +37,8 @@ class NodeCase:
     expected: NDArray[np.int64]
     story: str
     """What was seen, for the reader."""
+    in_cpp: bool = False
+    """Whether it is the node's C++ that is at fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ def write(folder: Path, case: NodeCase, design: HardwareDesign | None = None, st
         np.save(made / "expected.npy", case.expected)
         shutil.copy(reproduce.__file__, made / "reproduce.py")
         (made / "README.txt").write_text(f"{case.story}\n\nRun: python reproduce.py\n\n{reproduce.__doc__}")
-        record: dict[str, Any] = {"name": case.name, "op_type": case.op_type}
+        record: dict[str, Any] = {"name": case.name, "op_type": case.op_type, "in_cpp": case.in_cpp}
         if design is not None and streams is not None:
             record |= _write_rtl(made / "rtl", design, streams)
         (made / "node.json").write_text(json.dumps(record, indent=1) + "\n")

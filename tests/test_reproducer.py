@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from small import IMAGES, WIDTHS, small_parameters, small_pixels
 
 from qnn import edits, export, reproducer
 from qnn.cell import PART, Folding, Policy
@@ -18,28 +19,9 @@ from qnn.errors import DesignError
 from qnn.hdl import HardwareDesign
 from qnn.integer import IntegerNetwork
 from qnn.networks import build_from_parameters
-from qnn.parameters import LayerParameters, NetworkParameters
 from qnn.tools import finn, verilator
 
-WIDTHS = (16, 8, 4)
-IMAGES = 12
 WRONG = "MVAU_rtl_1"
-
-
-def _layer(random: np.random.Generator, inputs: int, outputs: int, *, last: bool) -> LayerParameters:
-    return LayerParameters(
-        codes=random.integers(-3, 4, (outputs, inputs)).astype(np.int8),
-        weight_bits=3,
-        weight_scales=np.full(outputs, 0.125, np.float32),
-        weight_scale_per_channel=not last,
-        gamma=random.uniform(0.5, 2, outputs).astype(np.float32),
-        beta=random.uniform(-1, 1, outputs).astype(np.float32),
-        mean=random.uniform(-1, 1, outputs).astype(np.float32),
-        variance=random.uniform(0.5, 2, outputs).astype(np.float32),
-        epsilon=1e-5,
-        activation_scale=None if last else np.float32(0.25),
-        activation_bits=None if last else 3,
-    )
 
 
 @dataclass(frozen=True)
@@ -55,11 +37,9 @@ class Compiled:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    random, folder = np.random.default_rng(0), tmp_path_factory.mktemp("compiled")
-    layers = (_layer(random, *WIDTHS[:2], last=False), _layer(random, *WIDTHS[1:], last=True))
-    parameters = NetworkParameters(input_scale=np.float32(0.25), input_bits=3, layers=layers)
+    folder = tmp_path_factory.mktemp("compiled")
     model = tmp_path_factory.mktemp("qonnx") / "model.onnx"
-    export.export(build_from_parameters(parameters), model)
+    export.export(build_from_parameters(small_parameters()), model)
     finn.compile_network(model, Folding(pe=2, simd=4), Policy.UNIFORM, PART, 10.0, folder)
     return Compiled(folder, edits.accept(finn.read_design(folder), "verilator", verilator.check).design)
 
@@ -75,7 +55,7 @@ def wrong(compiled: Compiled) -> HardwareDesign:
 
 @pytest.fixture(scope="module")
 def pixels() -> NDArray[np.uint8]:
-    return np.random.default_rng(1).integers(0, 256, (IMAGES, WIDTHS[0]), dtype=np.uint8)
+    return small_pixels()
 
 
 def _diverges(compiled: Compiled, design: HardwareDesign, pixels: NDArray[np.uint8], folder: Path) -> Divergence | None:
@@ -177,7 +157,7 @@ def test_a_newer_folder_takes_the_place_of_an_older_one_whole(
     assert (folder / "rtl").is_dir()
     assert reproducer.write(tmp_path / "case", case) == folder
     assert not (folder / "rtl").exists()
-    assert json.loads((folder / "node.json").read_text()) == {"name": WRONG, "op_type": "MVAU_rtl"}
+    assert json.loads((folder / "node.json").read_text()) == {"name": WRONG, "op_type": "MVAU_rtl", "in_cpp": False}
     assert [path.name for path in tmp_path.iterdir()] == ["case"]
 
 

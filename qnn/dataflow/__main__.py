@@ -15,7 +15,7 @@ nodes     model (hardware.onnx), inputs (.npy [N, ...]) -> nodes.npz: see qnn.da
 cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
 cppsim    model (streamlined.onnx), inputs (.npy [N, ...]), images a batch, folding, policy, part, clock_period_ns,
           standalone_thresholds, top1 (whether the accelerator labels), headers (what they are called)
-          -> cppsim.npz: the output of each node; cppsim.json: {op_types {node: its kind}, build_s, run_s}
+          -> hls.onnx; cppsim.npz: the output of each node; cppsim.json: {op_types {node: its kind}, build_s, run_s}
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
 
@@ -138,6 +138,7 @@ def cppsim_job(job: Job, folder: Path, progress: Progress) -> None:
     if job["top1"]:
         model = cppsim.with_top1(model)
     model = graph.hls_nodes(model, Folding.parse(job["folding"]), Policy.parse(job["policy"]), config)
+    model.save(str(folder / "hls.onnx"))
     progress("compile the nodes' C++")
     start = monotonic()
     model = cppsim.compile_nodes(model, job["images"], job["headers"])

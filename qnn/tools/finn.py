@@ -245,6 +245,8 @@ class CppRun:
 
     nodes: tuple[NodeValues, ...]
     """Thresholding_hls, MVAU_hls and LabelSelect_hls, in the order of the stream."""
+    model: Path
+    """The graph of these nodes, for one image."""
     build_s: float
     """Wall-clock seconds that FINN and g++ took for the nodes' programs."""
     run_s: float
@@ -263,7 +265,7 @@ def read_cpp_run(folder: Path) -> CppRun:
             NodeValues(name=name, op_type=op_type, values=arrays[name].astype(np.int64))
             for name, op_type in record.pop("op_types").items()
         )
-    return CppRun(nodes=nodes, **record)
+    return CppRun(nodes=nodes, model=folder / "hls.onnx", **record)
 
 
 def finn_version() -> str:

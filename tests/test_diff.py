@@ -1,0 +1,150 @@
+"""A few images through every hop: all equal where nothing is wrong, and the first wrong node where something is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import CELL, IMAGES, SmallPipeline
+
+from qnn import cli, diff
+from qnn.cell import Cell
+from qnn.errors import CellError, EquivalenceError, ToolMissing
+from qnn.hdl import HardwareDesign
+from qnn.pipeline import Pipeline
+from qnn.store import Store
+from qnn.tools import verilator
+from qnn.tools.finn import NodeValues
+
+WRONG = "MVAU_rtl_0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongRtl(SmallPipeline):
+    """The same with one bit of one weight flipped in the RTL."""
+
+    def simulated_design(self, cell: Cell) -> HardwareDesign:
+        design, file = super().simulated_design(cell), f"{WRONG}/memblock.dat"
+        first, *others = design.files[file].splitlines()
+        flipped = f"{int(first, 16) ^ 1:0{len(first)}x}"
+        return design.replace_files({file: "\n".join([flipped, *others, ""])})
+
+    def simulator(self, cell: Cell) -> verilator.Simulator:
+        def build(folder: Path) -> None:
+            verilator.build(self.simulated_design(cell), folder, brief=True)
+
+        folder = self.store.get_or_build("simulator", "wrong", build)
+        return verilator.Simulator.open(folder)
+
+
+def without_cppsim(*_arguments: object, **_options: object) -> None:
+    """It takes g++ a minute; tests/test_cppsim.py is about it."""
+    raise ToolMissing("no compiler")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "cppsim_run", without_cppsim)
+
+
+def test_a_right_network_is_equal_at_every_hop_that_can_run(store: Store) -> None:
+    found = list(diff.hops(SmallPipeline(store=store), CELL, [3, 7]))
+    assert [hop.name for hop in found if hop.not_run is None] == [
+        "Brevitas",
+        "QONNX",
+        "FINN-ONNX",
+        "FINN's thresholds",
+        "streamlined graph",
+        "hardware graph",
+        "RTL",
+    ]
+    assert {hop.name: hop.not_run for hop in found if hop.not_run} == {
+        "cppsim": "no compiler",
+        "cppsim, fused": "no compiler",
+    }
+    assert [hop.difference for hop in found] == [None] * 9
+    assert {hop.name: hop.compared for hop in found}["streamlined graph"] == 2 * (16 + 8 + 8 + 4)
+
+
+def test_the_first_wrong_hop_and_node_are_named_with_the_image_of_the_data_set(store: Store) -> None:
+    found = {hop.name: hop for hop in diff.hops(WrongRtl(store=store), CELL, [3, 7])}
+    assert [name for name, hop in found.items() if hop.difference] == ["RTL"]
+    assert f"the first wrong node is {WRONG} (MVAU_rtl)" in str(found["RTL"].difference)
+    assert "; image 3, channel 0: expected" in str(found["RTL"].difference)
+
+
+def test_a_wrong_node_of_a_graph_is_named_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Pipeline.graph_nodes
+
+    def wrong(self: Pipeline, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
+        nodes = right(self, cell, images)
+        return [*nodes[:2], replace(nodes[2], values=nodes[2].values + 1), *nodes[3:]]
+
+    monkeypatch.setattr(Pipeline, "graph_nodes", wrong)
+    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=store), CELL, [5])}
+    assert "the first wrong node is Thresholding_1 (Thresholding)" in str(found["hardware graph"].difference)
+    assert found["RTL"].difference is None
+
+
+def test_a_wrong_code_of_brevitas_is_named_with_its_image(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Pipeline.qonnx_run
+
+    def wrong(self: Pipeline, cell: Cell) -> dict[str, np.ndarray]:
+        run = right(self, cell)
+        codes = run["codes_1"].copy()
+        codes[7, 2] = -codes[7, 2] - 1
+        return {**run, "codes_1": codes}
+
+    monkeypatch.setattr(Pipeline, "qonnx_run", wrong)
+    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=store), CELL, [3, 7])}
+    assert "QONNX, activation 1, first image 7: " in str(found["QONNX"].difference)
+
+
+def test_wrong_accumulators_of_the_rtl_are_told_with_the_node_and_a_reproducer(store: Store, tmp_path: Path) -> None:
+    pipeline = WrongRtl(store=store)
+    expected = pipeline.hardware_model(CELL).network.evaluate(pipeline.images(CELL).pixels)
+    got = pipeline.rtl_nodes(CELL, range(IMAGES))[-1].values
+    assert (got != expected).any()
+    with pytest.raises(EquivalenceError) as told:
+        diff.require_equal_rtl(pipeline, CELL, expected, got, tmp_path)
+    folder = tmp_path / f"{CELL}-{WRONG}"
+    assert f"the first wrong node is {WRONG} (MVAU_rtl)" in str(told.value)
+    assert str(told.value).endswith(f"reproducer: {folder}")
+    assert (folder / "rtl" / WRONG / "memblock.dat").exists()
+    diff.require_equal_rtl(pipeline, CELL, expected, expected.copy(), tmp_path)
+
+
+def test_images_that_are_wrong_in_the_batch_alone_are_told_so(store: Store, tmp_path: Path) -> None:
+    pipeline = SmallPipeline(store=store)
+    expected = pipeline.hardware_model(CELL).network.evaluate(pipeline.images(CELL).pixels)
+    got = expected.copy()
+    got[5, 1] += 1
+    with pytest.raises(EquivalenceError, match="every node is right when these images are streamed alone"):
+        diff.require_equal_rtl(pipeline, CELL, expected, got, tmp_path)
+
+
+@pytest.mark.parametrize(("images", "told"), [([IMAGES], r"\[12\]"), ([-1, 3], r"\[-1\]"), ([], "none")])
+def test_an_image_that_the_data_set_has_not_is_refused(store: Store, images: list[int], told: str) -> None:
+    with pytest.raises(CellError, match=rf"fashion-mnist has the test images 0 to 11, not {told}"):
+        list(diff.hops(SmallPipeline(store=store), CELL, images))
+
+
+def test_the_command_prints_every_hop_and_fails_where_one_differs(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["diff", "A3W3", "--image", "3", "--folding", "2x4", "--results", str(tmp_path)]
+    monkeypatch.setattr("qnn.pipeline.Pipeline", lambda store: SmallPipeline(store=store))
+    assert cli.main([*arguments, "--store", str(store.root)]) == 0
+    assert "streamlined graph" in capsys.readouterr().out
+    monkeypatch.setattr("qnn.pipeline.Pipeline", lambda store: WrongRtl(store=store))
+    assert cli.main([*arguments, "--store", str(store.root)]) == 1
+    out, error = capsys.readouterr()
+    assert f"the first wrong node is {WRONG}" in out
+    assert f"reproducer: {tmp_path / 'reproducers'}" in out
+    assert error == f"error: {CELL} differs at: RTL\n"
