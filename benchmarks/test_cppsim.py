@@ -20,6 +20,7 @@ from qnn.tools.hls_headers import HlsHeaders
 
 
 @pytest.mark.cppsim
+@pytest.mark.one_folding_a_cell
 @pytest.mark.parametrize("variant", ["standalone", "embedded"], scope="session")
 def test_cppsim_equals_hardware_integers(
     cell: Cell,
@@ -48,6 +49,7 @@ def test_cppsim_equals_hardware_integers(
         pytest.fail(f"{found}\nreproducer: {where}")
 
 
+@pytest.mark.one_folding_a_cell
 def test_top1_stays_on_the_host_where_classes_have_factors_of_their_own(
     hardware_model: HardwareModel, hardware_accumulators: NDArray[np.int64], record: Record
 ) -> None:

@@ -56,6 +56,7 @@ def test_qonnx_equals_exact_integers(
     equivalence.require_close_logits(golden, comparison.last_accumulators, qonnx_run["output"], "QONNX")
 
 
+@pytest.mark.one_folding_a_cell
 def test_finn_onnx_equals_exact_integers(
     cell: Cell, pipeline: Pipeline, golden_accumulators: NDArray[np.int64], record: Record
 ) -> None:
@@ -145,6 +146,7 @@ def test_finn_graph_equals_its_integers(
     assert equal.all()
 
 
+@pytest.mark.one_folding_a_cell
 def test_hardware_graph_equals_its_integers(
     cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, reproducers: Path, record: Record
 ) -> None:

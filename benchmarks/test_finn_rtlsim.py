@@ -18,6 +18,7 @@ from qnn.tools.finn import NodeSimulation
 
 
 @pytest.mark.rtlsim
+@pytest.mark.one_folding_a_cell
 def test_finns_rtlsim_equals_hardware_integers_at_every_node(
     cell: Cell, pipeline: Pipeline, node_simulation: NodeSimulation, reproducers: Path, record: Record
 ) -> None:

@@ -16,6 +16,7 @@ from qnn.tools.finn import DataflowModel, HardwareModel
 
 
 @pytest.mark.rtlsim
+@pytest.mark.one_folding_a_cell
 def test_every_node_alone_equals_hardware_integers_on_directed_vectors(
     cell: Cell, pipeline: Pipeline, dataflow: DataflowModel, hardware_model: HardwareModel, record: Record
 ) -> None:

@@ -44,9 +44,12 @@ def test_k_selects_a_cell_in_every_benchmark() -> None:
     modules = {line.partition("::")[0] for line in _collected("-k", "A3W3")}
     wanted = {
         "accuracy",
+        "cppsim",
         "equivalence",
         "fifos",
+        "finn_rtlsim",
         "netlist",
+        "nodes",
         "resources",
         "thresholding",
         "throughput",
@@ -59,7 +62,7 @@ def test_k_selects_a_cell_in_every_benchmark() -> None:
 def test_a_folding_can_be_selected() -> None:
     lines = _collected("-k", "A3W3 and PE8-SIMD8")
     assert lines
-    assert all("[tfc-fashion_mnist-A3W3-PE8-SIMD8]" in line for line in lines)
+    assert all("tfc-fashion_mnist-A3W3-PE8-SIMD8" in line for line in lines)
 
 
 def test_what_measures_this_computer_runs_only_when_asked_for() -> None:
@@ -133,6 +136,21 @@ def test_the_papers_matrix_is_its_two_tables_and_figure_7() -> None:
     assert _hardware("--matrix", "paper") == square | table3 | figure7
 
 
+def test_what_one_folding_of_a_cell_is_enough_for_runs_for_one_that_is_selected() -> None:
+    """PE8-SIMD8 where that is among them, else the first."""
+
+    def designs(*arguments: str) -> list[str]:
+        lines = _collected("-k", "finns_rtlsim_equals and fashion", *arguments)
+        return [line.partition("fashion_mnist-")[2].rstrip("]") for line in lines]
+
+    assert designs("--matrix", "paper") == [f"A{n}W{n}-PE8-SIMD8" for n in range(2, 9)]
+    others = ("--cells", "A3W3", "--foldings", "2x2,16x2,4x4", "--policy", "balanced,uniform")
+    assert designs(*others) == ["A3W3-PE2-SIMD2"]
+    both = ("--cells", "A3W3", "--foldings", "2x2,8x8", "--thresholds", "finn,exact")
+    assert designs(*both) == ["A3W3-PE8-SIMD8", "A3W3-PE8-SIMD8-exact"]
+    assert len(_collected("-k", "finns_rtlsim_equals and A3W3 and PE2-SIMD2")) == 1
+
+
 def test_any_cell_at_any_folding_by_any_policy_can_be_asked_for() -> None:
     options = ("--cells", "A2W5,a5w2", "--foldings", "4x32,PE16-SIMD4", "--policy", "uniform,balanced")
     foldings = {f"{folding}{policy}" for folding in ("PE4-SIMD32", "PE16-SIMD4") for policy in ("", "-balanced")}
@@ -174,7 +192,8 @@ def test_accuracy_runs_for_every_checkpoint_and_hardware_for_few() -> None:
     quantised = [cell for cell in reference.shipped_cells(DATASETS) if not cell.quantization.is_float]
     assert len(accuracy) == len(quantised)
     assert len([line for line in lines if "test_throughput[" in line]) == 2
-    few = [line for line in lines if "qonnx" in line or "test_thresholding" in line or "PE8" in line]
+    of_a_cell = [line for line in lines if "test_random_networks" not in line and "test_mutation" not in line]
+    few = [line for line in of_a_cell if "qonnx" in line or "test_thresholding" in line or "PE8" in line]
     assert few
     assert all("A3W3" in line for line in few)
 
