@@ -225,7 +225,7 @@ def test_one_bit_of_a_weight_or_threshold_in_the_rtl_is_caught(compiled: dict[st
     raises=EquivalenceError,
     strict=True,
     reason="FINN's mvu_vvu_axi.sv thinks the pipeline of mvu.sv a stage shorter than it is where SIMD is no power of "
-    "2: where a unit gives an image each cycle and the next one is slower, its output queue overflows: images are lost",
+    "2: its output queue overflows where a unit gives an image each cycle and a slower one follows; outputs are lost",
 )
 def test_no_image_is_lost_in_front_of_a_slower_layer(compiled: dict[str, Run], tmp_path: Path) -> None:
     run = compiled["short output queue"]
