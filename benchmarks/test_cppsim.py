@@ -43,10 +43,8 @@ def test_cppsim_equals_hardware_integers(
             f"host_run_cppsim_{variant}_s": run.run_s,
         },
     )
-    found = diff.first_wrong(f"cppsim, {variant} thresholds", pipeline, cell, range(len(equal)), run.nodes)
-    if found is not None:
-        where = diff.write_reproducer(pipeline, cell, found, run.model, range(len(equal)), reproducers)
-        pytest.fail(f"{found}\nreproducer: {where}")
+    name, images = f"cppsim, {variant} thresholds", range(len(equal))
+    diff.require_equal_nodes(name, pipeline, cell, images, run.nodes, run.model, reproducers)
 
 
 @pytest.mark.one_folding_a_cell

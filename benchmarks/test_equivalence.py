@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fixtures.recording import Record
-from qnn import diff, divergence, equivalence, integer
+from qnn import diff, equivalence, integer
 from qnn.cell import Cell, Thresholds
 from qnn.datasets import Images
 from qnn.evaluation import Evaluation
@@ -147,18 +147,12 @@ def test_finn_graph_equals_its_integers(
 
 
 @pytest.mark.one_folding_a_cell
-def test_hardware_graph_equals_its_integers(
-    cell: Cell, pipeline: Pipeline, hardware_model: HardwareModel, reproducers: Path, record: Record
-) -> None:
+def test_hardware_graph_equals_its_integers(cell: Cell, pipeline: Pipeline, reproducers: Path, record: Record) -> None:
     """Node by node; FINN's Python of its hardware nodes takes one image at a time."""
-    pixels = pipeline.images(cell).pixels[:HARDWARE_GRAPH_IMAGES]
-    nodes = pipeline.graph_nodes(cell, range(HARDWARE_GRAPH_IMAGES))
-    found = divergence.first_divergence("hardware graph", hardware_model.network, pixels, nodes)
-    record(Evidence.PYTHON, hardware_graph_images=len(pixels), hardware_graph_nodes=len(nodes))
-    if found is not None:
-        model = pipeline.graph(cell, "hardware")
-        where = diff.write_reproducer(pipeline, cell, found, model, range(HARDWARE_GRAPH_IMAGES), reproducers)
-        pytest.fail(f"{found}\nreproducer: {where}")
+    images = range(HARDWARE_GRAPH_IMAGES)
+    nodes, model = pipeline.graph_nodes(cell, images), pipeline.graph(cell, "hardware")
+    record(Evidence.PYTHON, hardware_graph_images=len(images), hardware_graph_nodes=len(nodes))
+    diff.require_equal_nodes("hardware graph", pipeline, cell, images, nodes, model, reproducers)
 
 
 @pytest.mark.rtlsim

@@ -33,8 +33,6 @@ def test_finns_rtlsim_equals_hardware_integers_at_every_node(
         host_simulate_nodes_s=node_simulation.simulate_s,
         layers=[{"name": node.name, "rtlsim_cycles": node.cycles} for node in node_simulation.nodes],
     )
-    found = diff.first_wrong("FINN's rtlsim", pipeline, cell, range(count), node_simulation.nodes)
-    if found is not None:
-        where = diff.write_reproducer(pipeline, cell, found, pipeline.graph(cell, "folded"), range(count), reproducers)
-        pytest.fail(f"{found}\nreproducer: {where}")
+    images, model = range(count), pipeline.graph(cell, "folded")
+    diff.require_equal_nodes("FINN's rtlsim", pipeline, cell, images, node_simulation.nodes, model, reproducers)
     assert {node.op_type for node in simulated} >= {"MVAU_rtl", "Thresholding_rtl"}

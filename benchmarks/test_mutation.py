@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fixtures.chosen import CHOICE, content
 from fixtures.faults import (
-    CHOICE,
     Kind,
     WeightWords,
     edited,
@@ -48,7 +48,7 @@ from qnn.errors import DesignError, EquivalenceError, SimulationError
 from qnn.nodes import check_node
 from qnn.pipeline import Pipeline
 from qnn.results import Evidence
-from qnn.tools import finn, netlist, node_simulation, verilator
+from qnn.tools import finn, netlist, verilator
 from qnn.tools.yosys import NEUTRAL
 
 _SEED = 5
@@ -123,7 +123,7 @@ def _with_weights(node: Node, change: Change) -> dict[str, str]:
     weights = words.read(node.design.files[file])
     faulty = change(weights, words.pe, words.simd)
     assert (faulty != weights).any()
-    return {**node_simulation.memories(node.design), file: words.write(faulty)}
+    return {**node.design.memories, file: words.write(faulty)}
 
 
 @pytest.mark.rtlsim
@@ -147,7 +147,7 @@ def test_a_threshold_off_by_one_is_caught_at_its_node(faulty_cell: Cell, pipelin
     assert node.function.thresholds is not None
     steps = node.function.thresholds.shape[1]
     old = words.read(files, 9, 2, steps)
-    contents = {**node_simulation.memories(node.design), **words.write(files, 9, 2, steps, old + 1)}
+    contents = {**node.design.memories, **words.write(files, 9, 2, steps, old + 1)}
     with pytest.raises(
         EquivalenceError, match=rf"^Thresholding_rtl_1, .*channel 9: .*its input is {old}, .*T2 = {old}"
     ):
@@ -190,7 +190,7 @@ def test_an_accumulator_one_bit_too_narrow_is_caught_at_its_node(pipeline: Pipel
     narrow = edited(node.design, file, f"ACCU_WIDTH = {bits},", f"ACCU_WIDTH = {bits - 1},")
     function = replace(node.function, output=replace(node.function.output, bits=bits - 1))
     with pytest.raises(EquivalenceError, match=r"^MVAU_rtl_1, "):
-        check_node(function, pipeline.node_simulator(narrow), node_simulation.memories(narrow))
+        check_node(function, pipeline.node_simulator(narrow), narrow.memories)
 
 
 def test_a_dropped_fifo_is_caught_by_its_name(faulty_cell: Cell, pipeline: Pipeline) -> None:
@@ -271,7 +271,7 @@ def test_a_wrong_netlist_lut_bit_is_caught_at_its_node(pipeline: Pipeline) -> No
     bits = [bit for bit in lut_bits(text) if bit.lut == first]
     faulty = netlist.netlist_design(node.design, {NEUTRAL: with_lut_faults(text, bits)})
     simulator = pipeline.node_simulator(faulty)
-    check_node(node.function, simulator, {CHOICE: "0\n"})
+    check_node(node.function, simulator, {CHOICE: content(0)})
     for number in (len(bits), len(bits) // 2):
         with pytest.raises((EquivalenceError, SimulationError), match=f"^{name}, "):
-            check_node(node.function, simulator, {CHOICE: f"{number:x}\n"})
+            check_node(node.function, simulator, {CHOICE: content(number)})

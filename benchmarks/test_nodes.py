@@ -11,7 +11,6 @@ from qnn.cell import Cell
 from qnn.nodes import check_node, node_functions
 from qnn.pipeline import Pipeline
 from qnn.results import Evidence, Metric
-from qnn.tools import node_simulation
 from qnn.tools.finn import DataflowModel, HardwareModel
 
 
@@ -23,6 +22,6 @@ def test_every_node_alone_equals_hardware_integers_on_directed_vectors(
     rows: list[dict[str, Metric]] = []
     for name, function in node_functions(dataflow, hardware_model).items():
         node = pipeline.node_alone(cell, name)
-        check = check_node(function, pipeline.node_simulator(node), node_simulation.memories(node))
+        check = check_node(function, pipeline.node_simulator(node), node.memories)
         rows.append({"name": name, "directed_vectors": check.vectors, "values_compared": check.values})
     record(Evidence.RTLSIM, nodes_checked_alone=len(rows), layers=rows)

@@ -25,10 +25,9 @@ from qnn.tools.finn import NodeValues
 __all__ = [
     "Hop",
     "first_wrong",
-    "first_wrong_rtl_node",
     "hops",
+    "require_equal_nodes",
     "require_equal_rtl",
-    "streamlined_nodes",
     "write_reproducer",
 ]
 
@@ -84,11 +83,6 @@ def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Iterator[Hop]
             yield Hop(name=name, compared=0, float32=0, difference=None, not_run=str(error))
 
 
-def first_wrong_rtl_node(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Divergence | None:
-    """The first node of the RTL that does not give FINN's integers for these images."""
-    return first_wrong("RTL", pipeline, cell, images, pipeline.rtl_nodes(cell, images))
-
-
 def require_equal_rtl(
     pipeline: Pipeline, cell: Cell, expected: NDArray[np.int64], got: NDArray[np.int64], reproducers: Path
 ) -> None:
@@ -100,12 +94,31 @@ def require_equal_rtl(
         equivalence.require_equal(expected, got, "RTL")
     except EquivalenceError as error:
         images = np.flatnonzero((expected != got).any(axis=1))[:_LOCATED].tolist()
-        found = first_wrong_rtl_node(pipeline, cell, images)
-        if found is None:
-            raise EquivalenceError(f"{error}; every node is right when these images are streamed alone") from None
-        model = pipeline.graph(cell, "folded")
+        nodes, model = pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded")
+        try:
+            require_equal_nodes("RTL", pipeline, cell, images, nodes, model, reproducers)
+        except EquivalenceError as located:
+            raise EquivalenceError(f"{error}\n{located}") from None
+        raise EquivalenceError(f"{error}; every node is right when these images are streamed alone") from None
+
+
+def require_equal_nodes(
+    name: str,
+    pipeline: Pipeline,
+    cell: Cell,
+    images: Sequence[int],
+    nodes: Sequence[NodeValues],
+    model: Path,
+    reproducers: Path,
+) -> None:
+    """Raise EquivalenceError unless a hop's `nodes`, which `model` has, give FINN's integers for these images.
+
+    It names the first wrong node, and a folder below `reproducers` that shows it without this suite.
+    """
+    found = first_wrong(name, pipeline, cell, images, nodes)
+    if found is not None:
         where = write_reproducer(pipeline, cell, found, model, images, reproducers)
-        raise EquivalenceError(f"{error}\n{found}\nreproducer: {where}") from None
+        raise EquivalenceError(f"{found}\nreproducer: {where}")
 
 
 def write_reproducer(
@@ -205,11 +218,11 @@ def _exactly(
 
 
 def _streamlined(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    nodes = streamlined_nodes(_of(images, pipeline.graph_run(cell)))
+    nodes = _streamlined_nodes(_of(images, pipeline.graph_run(cell)))
     return _exactly("streamlined graph", pipeline, cell, images, nodes, pipeline.graph(cell, "streamlined"))
 
 
-def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
+def _streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
     """What ``Pipeline.graph_run`` gives, node by node: FINN numbers both kinds of nodes in the order of the stream."""
     nodes = []
     for k, (codes, products) in enumerate(zip(equivalence.codes_of(run), equivalence.products_of(run), strict=True)):

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qnn.errors import EquivalenceError
 from qnn.integer import IntegerNetwork
 from qnn.tools import verilator
 from qnn.tools.finn import LayerGeometry, NodeValues
 
-__all__ = ["Divergence", "first_divergence", "read_taps", "require_equal_nodes", "stages"]
+__all__ = ["Divergence", "explaining_weights", "first_divergence", "read_taps", "stages"]
 
 _MATRIX = ("MVAU", "MatMul")
 _ACTIVATION = ("Thresholding", "MultiThreshold")
@@ -148,15 +147,6 @@ def first_divergence(
     return stopped
 
 
-def require_equal_nodes(
-    hop: str, network: IntegerNetwork, pixels: NDArray[np.uint8], nodes: Sequence[NodeValues]
-) -> None:
-    """Raise EquivalenceError, naming the first node that differs, unless `nodes` give the network's integers."""
-    found = first_divergence(hop, network, pixels, nodes)
-    if found is not None:
-        raise EquivalenceError(str(found))
-
-
 def _around(
     network: IntegerNetwork,
     expected: Sequence[NDArray[np.int64]],
@@ -194,12 +184,18 @@ def _listed(values: NDArray[np.int64]) -> str:
 
 
 def _single_weight(inputs: NDArray[np.int64], off: NDArray[np.int64]) -> str:
-    """Which one weight, off by how much, explains a channel's differences `off` on `inputs` [images, inputs]."""
-    rows = np.flatnonzero(off)
-    first = rows[0]
+    """Which one weight, off by how much, explains a channel's differences; nothing where it could be several."""
+    found = explaining_weights(inputs, off)
+    return "".join(f"as if the weight of input {k} were off by {by}; " for k, by in found.items() if len(found) == 1)
+
+
+def explaining_weights(inputs: NDArray[np.int64], off: NDArray[np.int64]) -> dict[int, int]:
+    """{input: by how much its weight is off} of each single weight that explains a channel's sums.
+
+    `off` [vectors] is what the sums are too large by on `inputs` [vectors, inputs], not 0 throughout.
+    """
+    first = np.flatnonzero(off)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(inputs[first] != 0, off[first] // inputs[first], 0)
     candidates = np.flatnonzero((inputs * change == off[:, None]).all(axis=0) & (change != 0))
-    if len(candidates) != 1:
-        return ""
-    return f"as if the weight of input {candidates[0]} were off by {change[candidates[0]]}; "
+    return {int(k): int(change[k]) for k in candidates}

@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from qnn.errors import DesignError
@@ -26,6 +26,7 @@ from qnn.errors import DesignError
 __all__ = ["TOP", "HardwareDesign", "HardwareNode", "node_module", "stitched_top"]
 
 TOP = "finn_design"
+_HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,18 @@ class HardwareDesign:
         for name in sorted(self.files):
             digest.update(json.dumps([name, self.files[name]]).encode())
         return digest.hexdigest()
+
+    @property
+    def memories(self) -> dict[str, str]:
+        """{name: content} of the files that HDL reads when a simulation starts: all that is no HDL."""
+        return {name: text for name, text in self.files.items() if PurePosixPath(name).suffix not in _HDL_SUFFIXES}
+
+    def node(self, name: str) -> HardwareNode:
+        """The node of this name. Raises DesignError, with the names that there are."""
+        found = next((node for node in self.nodes if node.name == name), None)
+        if found is None:
+            raise DesignError(f"the design has no node {name}: there are {', '.join(node.name for node in self.nodes)}")
+        return found
 
     @property
     def input_bits(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qnn.directed import matrix_vectors, stream_vectors, threshold_vectors
+from qnn.divergence import explaining_weights
 from qnn.errors import DataflowError, EquivalenceError, SimulationError
 from qnn.thresholding import count_thresholds
 from qnn.tools import node_simulation, verilator
@@ -158,14 +159,9 @@ def _around(function: NodeFunction, vectors: NDArray[np.int64], got: NDArray[np.
         return f"its input is {vectors[vector, channel]}, its thresholds there are {shown}"
     if function.weights is None:
         return f"it was given {vectors[vector, channel]}"
-    error = (got[:, channel] - expected)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = np.where(vectors[vector] != 0, error[vector] / vectors[vector], np.nan)
-    single = np.flatnonzero((change == np.round(change)) & (error == change * vectors).all(axis=0))
     row = function.weights[channel]
-    if len(single):
-        i = int(single[0])
-        return f"every sum of the channel is explained by weight {i}: {row[i] + int(change[i])} instead of {row[i]}"
+    for i, change in explaining_weights(vectors, got[:, channel] - expected).items():
+        return f"every sum of the channel is explained by weight {i}: {row[i] + change} instead of {row[i]}"
     return f"no single weight explains it; the first weights of the channel are {row[:_SHOWN].tolist()}"
 
 

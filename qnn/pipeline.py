@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -262,7 +263,7 @@ class Pipeline:
             "part": self.part,
             "clock_period_ns": self.clock_period_ns,
             "fifo_depths": fifo_depths,
-            "thresholds": None if thresholds is None else [steps.tolist() for steps in thresholds],
+            "thresholds": None if thresholds is None else [sha256(steps.tobytes()).hexdigest() for steps in thresholds],
             "source": digest_of_files(_SOURCE / "dataflow", _SOURCE / "cell.py"),
             "versions": _versions("finn", "qonnx"),
         }
@@ -501,12 +502,7 @@ class Pipeline:
         def build(folder: Path) -> None:
             finn.trace_nodes(model, self.images(cell).pixels[list(images)], folder)
 
-        with np.load(self.store.get_or_build("execution", digest_of(key), build) / "nodes.npz") as arrays:
-            names = zip(arrays["names"], arrays["op_types"], strict=True)
-            return [
-                NodeValues(name=str(name), op_type=str(op_type), values=arrays[f"node_{k}"])
-                for k, (name, op_type) in enumerate(names)
-            ]
+        return list(finn.read_nodes(self.store.get_or_build("execution", digest_of(key), build)))
 
     def simulated_design(self, cell: Cell) -> HardwareDesign:
         """FINN's RTL with the edits that the simulator needs."""
@@ -705,7 +701,7 @@ class Pipeline:
         return self._accepted(self.design(cell), "yosys", yosys.version(), _yosys_check)[0]
 
     def _synthesised(self, cell: Cell, design: HardwareDesign, name: str) -> NodeSynthesis:
-        node = next(node for node in design.nodes if node.name == name)
+        node = design.node(name)
         key = digest_of([yosys.node_key(design, node), digest_of_files(_SOURCE / "tools" / "yosys_worker.py")])
 
         def build(folder: Path) -> None:

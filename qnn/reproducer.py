@@ -9,7 +9,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,7 @@ def one_node(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 def only_node(design: HardwareDesign, name: str) -> HardwareDesign:
     """The design of one node of `design` by itself. Raises DesignError where there is none of that name."""
-    node = next((node for node in design.nodes if node.name == name), None)
-    if node is None:
-        raise DesignError(f"the design has no node {name}: there are {', '.join(n.name for n in design.nodes)}")
+    node = design.node(name)
     files = {file: text for file, text in design.files.items() if file in node.sources or file.startswith(f"{name}/")}
     files[f"{TOP}.sv"] = stitched_top((node,))
     return HardwareDesign(files=files, nodes=(node,), finn_version=design.finn_version)
@@ -117,9 +115,5 @@ def _write_rtl(folder: Path, design: HardwareDesign, streams: Streams) -> Mappin
         "verilator_options": list(verilator.LANGUAGE),
         "input_bytes": design.input_bits // 8,
         "output_bytes": design.output_bits // 8,
-        "input_bits": streams.input_bits,
-        "input_lanes": streams.input_lanes,
-        "output_bits": streams.output_bits,
-        "output_lanes": streams.output_lanes,
-        "output_signed": streams.output_signed,
+        **asdict(streams),
     }

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from qnn import export
 from qnn.cell import Cell, Folding, Quantization
 from qnn.datasets import Images
+from qnn.hdl import HardwareDesign
 from qnn.networks import Chain, build_from_parameters
 from qnn.parameters import LayerParameters, NetworkParameters
 from qnn.pipeline import Pipeline
+from qnn.tools import verilator
 
 WIDTHS = (16, 8, 4)
 IMAGES = 12
@@ -64,3 +66,23 @@ class SmallPipeline(Pipeline):
             "qonnx", "small", lambda folder: export.export(self.network(cell), folder / "model.onnx")
         )
         return folder / "model.onnx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongRtl(SmallPipeline):
+    """The same with the lowest bit of one weight flipped in the RTL: of the first one that a matrix unit reads."""
+
+    wrong: str
+    """Its name."""
+
+    def simulated_design(self, cell: Cell) -> HardwareDesign:
+        design, file = super().simulated_design(cell), f"{self.wrong}/memblock.dat"
+        first, *others = design.files[file].splitlines()
+        flipped = f"{int(first, 16) ^ 1:0{len(first)}x}"
+        return design.replace_files({file: "\n".join([flipped, *others, ""])})
+
+    def simulator(self, cell: Cell) -> verilator.Simulator:
+        def build(folder: Path) -> None:
+            verilator.build(self.simulated_design(cell), folder, brief=True)
+
+        return verilator.Simulator.open(self.store.get_or_build("simulator", f"wrong-{self.wrong}", build))

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qnn.cell import PART, Folding, Policy
-from qnn.divergence import require_equal_nodes
+from qnn.divergence import first_divergence
 from qnn.errors import DataflowError, EquivalenceError
 from qnn.integer import IntegerLayer, IntegerNetwork
 from qnn.pipeline import Pipeline
@@ -135,6 +135,13 @@ def simulate(
     return finn.read_cpp_run(folder)
 
 
+def require_equal_nodes(network: IntegerNetwork, pixels: NDArray[np.uint8], run: finn.CppRun) -> None:
+    """Raise EquivalenceError naming the first node that does not give the network's integers."""
+    found = first_divergence("cppsim", network, pixels, run.nodes)
+    if found is not None:
+        raise EquivalenceError(str(found))
+
+
 @pytest.fixture(scope="module", params=VARIANTS)
 def run(request: pytest.FixtureRequest, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> finn.CppRun:
     """37 images, in batches of 16, of which the last is not full."""
@@ -150,7 +157,7 @@ def test_every_node_gives_what_naive_numpy_gives(run: finn.CppRun) -> None:
     np.testing.assert_array_equal(outputs["Thresholding_hls_0"], codes)
     np.testing.assert_array_equal(outputs.get("Thresholding_hls_1", outputs["MVAU_hls_0"]), hidden)
     np.testing.assert_array_equal(run.accumulators, accumulators)
-    require_equal_nodes("cppsim", draw_network(), draw_pixels(37), run.nodes)
+    require_equal_nodes(draw_network(), draw_pixels(37), run)
 
 
 def test_a_wrong_weight_is_found_in_its_node(run: finn.CppRun) -> None:
@@ -159,7 +166,7 @@ def test_a_wrong_weight_is_found_in_its_node(run: finn.CppRun) -> None:
     assert wrong is not None
     wrong[3, 5] += 1
     with pytest.raises(EquivalenceError, match=r"the first wrong node is MVAU_hls_0 .*channel 3"):
-        require_equal_nodes("cppsim", network, draw_pixels(37), run.nodes)
+        require_equal_nodes(network, draw_pixels(37), run)
 
 
 def test_a_wrong_library_is_found_in_the_node_that_calls_it(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -173,7 +180,7 @@ def test_a_wrong_library_is_found_in_the_node_that_calls_it(pipeline: Pipeline, 
     model, pixels = write_model(tmp_path / "model.onnx", draw_network()), draw_pixels(64)
     run = simulate(model, pixels, pipeline, tmp_path / "run", headers=wrong)
     with pytest.raises(EquivalenceError, match="the first wrong node is Thresholding_hls_0"):
-        require_equal_nodes("cppsim", draw_network(), pixels, run.nodes)
+        require_equal_nodes(draw_network(), pixels, run)
 
 
 def test_top1_in_the_accelerator_is_the_first_largest_accumulator(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -191,7 +198,7 @@ def test_top1_in_the_accelerator_is_the_first_largest_accumulator(pipeline: Pipe
     assert len(set(first)) > 2
     assert run.nodes[-1].name == "LabelSelect_hls_0"
     np.testing.assert_array_equal(run.nodes[-1].values[:, 0], first)
-    require_equal_nodes("cppsim", network, pixels, run.nodes)
+    require_equal_nodes(network, pixels, run)
 
 
 @pytest.mark.parametrize("factors", [(1.0, 2.0, 0.5, 1.0), (-0.5,)], ids=["a factor a class", "a negative factor"])

@@ -1,41 +1,21 @@
 """A few images through every hop: all equal where nothing is wrong, and the first wrong node where something is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small import CELL, IMAGES, SmallPipeline
+from small import CELL, IMAGES, SmallPipeline, WrongRtl
 
 from qnn import cli, diff
 from qnn.cell import Cell
 from qnn.errors import CellError, EquivalenceError, ToolMissing
-from qnn.hdl import HardwareDesign
 from qnn.pipeline import Pipeline
 from qnn.store import Store
-from qnn.tools import verilator
 from qnn.tools.finn import NodeValues
 
 WRONG = "MVAU_rtl_0"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WrongRtl(SmallPipeline):
-    """The same with one bit of one weight flipped in the RTL."""
-
-    def simulated_design(self, cell: Cell) -> HardwareDesign:
-        design, file = super().simulated_design(cell), f"{WRONG}/memblock.dat"
-        first, *others = design.files[file].splitlines()
-        flipped = f"{int(first, 16) ^ 1:0{len(first)}x}"
-        return design.replace_files({file: "\n".join([flipped, *others, ""])})
-
-    def simulator(self, cell: Cell) -> verilator.Simulator:
-        def build(folder: Path) -> None:
-            verilator.build(self.simulated_design(cell), folder, brief=True)
-
-        folder = self.store.get_or_build("simulator", "wrong", build)
-        return verilator.Simulator.open(folder)
 
 
 def without_cppsim(*_arguments: object, **_options: object) -> None:
@@ -73,7 +53,7 @@ def test_a_right_network_is_equal_at_every_hop_that_can_run(store: Store) -> Non
 
 
 def test_the_first_wrong_hop_and_node_are_named_with_the_image_of_the_data_set(store: Store) -> None:
-    found = {hop.name: hop for hop in diff.hops(WrongRtl(store=store), CELL, [3, 7])}
+    found = {hop.name: hop for hop in diff.hops(WrongRtl(store=store, wrong=WRONG), CELL, [3, 7])}
     assert [name for name, hop in found.items() if hop.difference] == ["RTL"]
     assert f"the first wrong node is {WRONG} (MVAU_rtl)" in str(found["RTL"].difference)
     assert "; image 3, channel 0: expected" in str(found["RTL"].difference)
@@ -107,7 +87,7 @@ def test_a_wrong_code_of_brevitas_is_named_with_its_image(store: Store, monkeypa
 
 
 def test_wrong_accumulators_of_the_rtl_are_told_with_the_node_and_a_reproducer(store: Store, tmp_path: Path) -> None:
-    pipeline = WrongRtl(store=store)
+    pipeline = WrongRtl(store=store, wrong=WRONG)
     expected = pipeline.hardware_model(CELL).network.evaluate(pipeline.images(CELL).pixels)
     got = pipeline.rtl_nodes(CELL, range(IMAGES))[-1].values
     assert (got != expected).any()
@@ -142,7 +122,7 @@ def test_the_command_prints_every_hop_and_fails_where_one_differs(
     monkeypatch.setattr("qnn.pipeline.Pipeline", lambda store: SmallPipeline(store=store))
     assert cli.main([*arguments, "--store", str(store.root)]) == 0
     assert "streamlined graph" in capsys.readouterr().out
-    monkeypatch.setattr("qnn.pipeline.Pipeline", lambda store: WrongRtl(store=store))
+    monkeypatch.setattr("qnn.pipeline.Pipeline", lambda store: WrongRtl(store=store, wrong=WRONG))
     assert cli.main([*arguments, "--store", str(store.root)]) == 1
     out, error = capsys.readouterr()
     assert f"the first wrong node is {WRONG}" in out

@@ -11,21 +11,28 @@ from qnn.process import run
 from qnn.thresholding import Activation, ThresholdComparison, compare_thresholds, exact_thresholds
 from qnn.tools import finn
 
-NEGATIVE_THRESHOLD = """
+BEGINNING = """
+import sys
+from pathlib import Path
 import numpy as np
 from qnn.dataflow.session import open_session
 open_session()
-from finn.transformation.fpgadataflow.minimize_weight_bit_width import MinimizeWeightBitWidth
-from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
 from onnx import TensorProto, helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
 from qonnx.util.basic import qonnx_make_model
+info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+"""
+"""Of every script."""
+
+NEGATIVE_THRESHOLD = """
+from finn.transformation.fpgadataflow.minimize_weight_bit_width import MinimizeWeightBitWidth
+from finn.transformation.streamline.round_thresholds import RoundAndClipThresholds
 
 node = helper.make_node("Thresholding_rtl", ["x", "t"], ["y"], name="Thresholding_rtl_0",
     domain="finn.custom_op.fpgadataflow.rtl", backend="fpgadataflow", NumChannels=1, PE=1, numSteps=3,
     inputDataType="UINT8", weightDataType="FLOAT32", outputDataType="UINT2", ActVal=0, numInputVectors=[1])
-info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 graph = helper.make_graph([node], "one", [info("x", [1, 1])], [info("y", [1, 1])], value_info=[info("t", [1, 3])])
 model = ModelWrapper(qonnx_make_model(graph))
 model.set_tensor_datatype("x", DataType["UINT8"])
@@ -38,7 +45,7 @@ model.transform(MinimizeWeightBitWidth())
 
 def _run_in_finn(script: str, folder: Path) -> None:
     environment = {"FINN_BUILD_DIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
-    argv = [sys.executable, "-W", "ignore", "-c", script]
+    argv = [sys.executable, "-W", "ignore", "-c", BEGINNING + script]
     run(argv, timeout_s=120, log=folder / "log", environment=environment)
 
 
@@ -57,22 +64,12 @@ def test_minimise_takes_it_after_clipping(tmp_path: Path) -> None:
 
 
 WEIGHT_TYPE = """
-import sys
-import numpy as np
-from qnn.dataflow.session import open_session
-open_session()
 from finn.transformation.fpgadataflow.minimize_weight_bit_width import MinimizeWeightBitWidth
-from onnx import TensorProto, helper
 from qnn.dataflow.graph import refuse_unsigned_weights
-from qonnx.core.datatype import DataType
-from qonnx.core.modelwrapper import ModelWrapper
-from qonnx.custom_op.registry import getCustomOp
-from qonnx.util.basic import qonnx_make_model
 
 node = helper.make_node("MVAU_rtl", ["x", "w"], ["y"], name="MVAU_rtl_0", domain="finn.custom_op.fpgadataflow.rtl",
     backend="fpgadataflow", MW=2, MH=1, SIMD=1, PE=1, inputDataType="INT8", weightDataType="INT4",
     outputDataType="INT16", noActivation=1, numInputVectors=[1])
-info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 model = ModelWrapper(qonnx_make_model(helper.make_graph([node], "one", [info("x", [1, 2])], [info("y", [1, 1])])))
 model.set_initializer("w", np.array([[WEIGHTS[0]], [WEIGHTS[1]]], dtype=np.float32))
 for tensor, datatype in (("x", "INT8"), ("w", "INT4"), ("y", "INT16")):
@@ -112,23 +109,13 @@ def test_the_suite_takes_weights_of_both_signs(tmp_path: Path) -> None:
 
 
 ACCUMULATORS = """
-import sys
-import numpy as np
-from qnn.dataflow.session import open_session
-open_session()
 from finn.transformation.fpgadataflow.minimize_accumulator_width import MinimizeAccumulatorWidth
-from onnx import TensorProto, helper
 from qnn.dataflow.graph import widen_accumulators
-from qonnx.core.datatype import DataType
-from qonnx.core.modelwrapper import ModelWrapper
-from qonnx.custom_op.registry import getCustomOp
-from qonnx.util.basic import qonnx_make_model
 
 unit = helper.make_node("MVAU_rtl", ["x", "w"], ["y"], name="MVAU_rtl_0", domain="finn.custom_op.fpgadataflow.rtl",
     backend="fpgadataflow", MW=1, MH=2, SIMD=1, PE=1, inputDataType="UINT8", weightDataType="INT2",
     outputDataType="INT16", noActivation=1, numInputVectors=[1])
 further = helper.make_node("Relu", ["y"], ["z"])
-info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 ends, inner = ([info("x", [1, 1])], [info("z", [1, 2])]), [info("y", [1, 2])]
 graph = helper.make_graph([unit, further], "one", *ends, value_info=inner)
 model = ModelWrapper(qonnx_make_model(graph))
@@ -214,18 +201,9 @@ def test_a_beta_of_the_same_size_in_steps_counts_where_both_are_large(tmp_path: 
 
 
 LABELS_OF_TWO_IMAGES = """
-from pathlib import Path
-from qnn.dataflow.session import open_session
-open_session()
-from onnx import TensorProto, helper
-from qonnx.core.modelwrapper import ModelWrapper
-from qonnx.custom_op.registry import getCustomOp
-from qonnx.util.basic import qonnx_make_model
-
 node = helper.make_node("LabelSelect_hls", ["x"], ["y"], name="LabelSelect_hls_0",
     domain="finn.custom_op.fpgadataflow.hls", backend="fpgadataflow", Labels=4, PE=1, K=1,
     inputDataType="INT8", numInputVectors=[2], code_gen_dir_cppsim=FOLDER)
-info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 model = ModelWrapper(qonnx_make_model(helper.make_graph([node], "one", [info("x", [2, 4])], [info("y", [2, 1])])))
 getCustomOp(model.graph.node[0]).code_generation_cppsim(model)
 code = (Path(FOLDER) / "execute_LabelSelect_hls.cpp").read_text()

@@ -7,7 +7,7 @@ compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: dept
           -> finn.onnx, streamlined.onnx, hardware.onnx, folded.onnx, integers.npz, dataflow.json, rtl.json, and where
           thresholds are given finn_integers.npz, those before
 rtlsim    model (folded.onnx), inputs (.npy [N, ...]), part, clock_period_ns, simulator (verilator or vivado), cache (a
-          folder for simulator libraries) -> rtlsim.npz, rtlsim.json: see qnn.dataflow.rtlsim
+          folder for simulator libraries) -> nodes.npz, rtlsim.json: see qnn.dataflow.rtlsim
 step      library (of a stitched design), inputs (.npy [N, bytes]), input_bytes, output_beats
           -> step.json: see qnn.dataflow.stepping
 trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz

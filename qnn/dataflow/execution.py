@@ -1,8 +1,8 @@
-"""Graphs executed in Python: QONNX's and streamlined ones on whole batches, FINN's hardware nodes image by image."""
+"""Graphs executed by FINN: QONNX's and streamlined ones on whole batches, FINN's hardware nodes image by image."""
 
 import numpy as np
+from finn.core.onnx_exec import execute_onnx
 from qonnx.core.modelwrapper import ModelWrapper
-from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
 
 from qnn.errors import DataflowError
@@ -52,6 +52,8 @@ def trace(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
 
 def trace_nodes(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """What every node gives for `inputs` [N, ...], run one after another: FINN's hardware nodes are made for batch 1.
+
+    By their execution mode they run in Python or in a simulator.
 
     ``node_<k>`` int64 [N, elements] of the k-th node, and ``names`` and ``op_types`` of all. Raises DataflowError where
     a node gives a number that is not whole.

@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ __all__ = [
     "read_hardware_model",
     "read_inference_cost",
     "read_node_simulation",
+    "read_nodes",
     "run_jobs",
     "simulate_cpp",
     "simulate_nodes",
@@ -158,7 +159,7 @@ class DataflowModel:
     @property
     def output_signed(self) -> bool:
         """Whether the last layer's accumulators have a sign: FINN's type has none where they cannot be below 0."""
-        return not self.layers[-1].output_type.startswith("U")
+        return self.layers[-1].output_signed
 
     def dsp_slices(self, foldings: Sequence[LayerFolding], multiplier_bits: int) -> int:
         """DSP slices of the whole accelerator in RTL with these foldings of its matrix units, exact."""
@@ -413,7 +414,7 @@ def simulate_nodes(
     cache: Path,
     timeout_s: float = TIME_LIMIT_S,
 ) -> None:
-    """FINN's node-by-node RTL simulation of a folded graph -> `folder`: rtlsim.npz, rtlsim.json, finn.log.
+    """FINN's node-by-node RTL simulation of a folded graph -> `folder`: nodes.npz, rtlsim.json, finn.log.
 
     `simulator` is ``verilator`` or ``vivado``; `cache` keeps Verilator's libraries of nodes by their content.
     """
@@ -421,12 +422,20 @@ def simulate_nodes(
     _run_job_on(images, {**job, "simulator": simulator, "cache": str(cache)}, folder, timeout_s=timeout_s)
 
 
+def read_nodes(folder: Path) -> tuple[NodeValues, ...]:
+    """What trace_nodes() or simulate_nodes() left, in the order of the graph."""
+    with np.load(folder / "nodes.npz") as arrays:
+        return tuple(
+            NodeValues(name=str(name), op_type=str(op_type), values=arrays[f"node_{k}"])
+            for k, (name, op_type) in enumerate(zip(arrays["names"], arrays["op_types"], strict=True))
+        )
+
+
 def read_node_simulation(folder: Path) -> NodeSimulation:
     """What simulate_nodes() found."""
     record = json.loads((folder / "rtlsim.json").read_text())
-    with np.load(folder / "rtlsim.npz") as arrays:
-        nodes = tuple(NodeValues(**node, values=arrays[f"node_{k}"]) for k, node in enumerate(record.pop("nodes")))
-    return NodeSimulation(nodes=nodes, **record)
+    timed = zip(read_nodes(folder), record.pop("cycles"), strict=True)
+    return NodeSimulation(nodes=tuple(replace(node, cycles=cycles) for node, cycles in timed), **record)
 
 
 def step(

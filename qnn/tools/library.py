@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from qnn.errors import DeadlockError, SimulationError
 from qnn.hdl import HardwareDesign
@@ -21,9 +21,8 @@ __all__ = ["DRIVER", "Library", "Model", "PortShape", "Stream", "build", "build_
 
 DRIVER = Path(__file__).with_name("library.cpp")
 
-# As for the suite's own simulators (verilator.py); shared code has to be independent of its position, and names that
-# are alike in all libraries must not be taken for one.
-_LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
+# Shared code has to be independent of its position, and names that are alike in all libraries must not be taken for
+# one.
 _VERILATE = ("--x-assign", "fast", "--x-initial", "fast")
 _SHARED = ("-fPIC", "-fvisibility=hidden", "-fno-gnu-unique")
 _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--wrap=fopen")
@@ -110,19 +109,22 @@ def build(
     Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     sources = [name for name in design.sources if name in design.files]
-    memories = {
-        name: text
-        for name, text in design.files.items()
-        if PurePosixPath(name).suffix not in (".v", ".sv", ".vh", ".svh")
-    }
     with tempfile.TemporaryDirectory(prefix="library-") as name:
         work = Path(name)
         generated = work / "generated"
         design.write(work)
-        arguments = ["--cc", *_LANGUAGE, *_VERILATE, "-O3" if optimise else "-O1", *(f"-D{macro}" for macro in macros)]
+        arguments = [
+            "--cc",
+            *verilator.LANGUAGE,
+            *_VERILATE,
+            "-O3" if optimise else "-O1",
+            *(f"-D{macro}" for macro in macros),
+        ]
         arguments += ["--top-module", top, "--prefix", "Vtop", "--Mdir", generated.name, *sources]
         verilator.run_verilator(arguments, cwd=work, log=work / "verilator.log", timeout_s=timeout_s)
-        (generated / "module.h").write_text(_module_header(parse_ports((generated / "Vtop.h").read_text()), memories))
+        (generated / "module.h").write_text(
+            _module_header(parse_ports((generated / "Vtop.h").read_text()), design.memories)
+        )
         # One file, since g++ needs a second for Verilator's headers alone.
         files = [*sorted(path.name for path in generated.glob("*.cpp")), DRIVER]
         unit = generated / "library.cpp"

@@ -8,22 +8,21 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qnn import process
-from qnn.errors import DeadlockError, DesignError, SimulationError
+from qnn.errors import DeadlockError, SimulationError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, stitched_top
 from qnn.tools import verilator, yosys
 
-__all__ = ["DRIVER", "SCOPE", "NodeRun", "alone", "build", "memories", "pack", "run", "translated", "without_memories"]
+__all__ = ["DRIVER", "SCOPE", "NodeRun", "alone", "build", "pack", "run", "translated", "without_memories"]
 
 DRIVER = Path(__file__).with_name("node.cpp")
 SCOPE = f"TOP.{TOP}."
 """What the names of all instances begin with, in messages."""
-_MEMORY_SUFFIX = ".dat"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,9 +40,7 @@ def alone(design: HardwareDesign, name: str) -> HardwareDesign:
 
     Nodes that differ in their place alone become equal.
     """
-    node = next((node for node in design.nodes if node.name == name), None)
-    if node is None:
-        raise DesignError(f"the design has no node {name}")
+    node = design.node(name)
     neutral = yosys.neutral_files(design, node)
     renamed = HardwareNode(
         name=yosys.NEUTRAL,
@@ -60,15 +57,9 @@ def alone(design: HardwareDesign, name: str) -> HardwareDesign:
     return HardwareDesign(files=files, nodes=(renamed,), finn_version=design.finn_version)
 
 
-def memories(design: HardwareDesign) -> dict[str, str]:
-    """The files that are read when the program starts: {name: content}."""
-    return {name: text for name, text in design.files.items() if PurePosixPath(name).suffix == _MEMORY_SUFFIX}
-
-
 def without_memories(design: HardwareDesign) -> HardwareDesign:
     """The design that is compiled: its HDL alone."""
-    files = {name: text for name, text in design.files.items() if PurePosixPath(name).suffix != _MEMORY_SUFFIX}
-    return replace(design, files=files)
+    return replace(design, files={name: text for name, text in design.files.items() if name not in design.memories})
 
 
 def build(design: HardwareDesign, folder: Path, *, library: Path | None = None) -> verilator.Simulator:
@@ -87,8 +78,7 @@ def translated(design: HardwareDesign, *, timeout_s: float = 300) -> dict[str, s
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         design.write(folder)
-        arguments = ["--cc", "--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
-        arguments += ["--top-module", TOP, "--prefix", "Vtop", "--Mdir", "generated"]
+        arguments = ["--cc", *verilator.LANGUAGE, "--top-module", TOP, "--prefix", "Vtop", "--Mdir", "generated"]
         verilator.run_verilator([*arguments, *design.sources], cwd=folder, log=folder / "log", timeout_s=timeout_s)
         generated = sorted((folder / "generated").iterdir())
         return {path.name: path.read_text() for path in generated if path.suffix in (".h", ".cpp")}

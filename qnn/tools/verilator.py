@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from time import monotonic
 
 import numpy as np
@@ -59,7 +59,6 @@ study's slowest folding (65,536 cycles), two to five seconds of simulation."""
 _PREFIX = "Vtop"
 _PROGRAM = "simulator"
 _DESCRIPTION = "simulator.json"
-_HDL_SUFFIXES = (".v", ".sv", ".vh", ".svh")
 
 LANGUAGE = ("--no-timing", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style")
 """Options with which FINN's files are read. Lint and style warnings on them are FINN's. A delay occurs in a watchdog
@@ -445,10 +444,9 @@ def _build(
     )
 
     program.replace(folder / _PROGRAM)
-    for file in design.files:
-        if PurePosixPath(file).suffix not in _HDL_SUFFIXES:
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (work / file).replace(folder / file)
+    for file in design.memories:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (work / file).replace(folder / file)
     shutil.rmtree(work)
     description = {key: value for key, value in asdict(simulator).items() if key != "folder"}
     (folder / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")

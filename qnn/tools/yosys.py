@@ -29,6 +29,7 @@ __all__ = [
     "Neutral",
     "NodeSynthesis",
     "Refusal",
+    "abc",
     "available",
     "check",
     "count_linked",
@@ -130,6 +131,11 @@ def _package() -> Path:
             f"Yosys is missing: {sys.executable} has no package pyosys; install it there with `pip install pyosys`"
         )
     return Path(spec.submodule_search_locations[0])
+
+
+def abc() -> Path:
+    """The program ABC that comes with Yosys. Raises ToolMissing."""
+    return _package() / "yosys-abc"
 
 
 def available() -> bool:
