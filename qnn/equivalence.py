@@ -40,6 +40,8 @@ Products = Sequence[NDArray[np.float32]] | Sequence[NDArray[np.float64]]
 """[images, outputs] of every layer: the matrix product as float32 summed it up, before batch norm."""
 
 _UNIT_ROUNDOFF = 2.0**-24
+_SMALLEST = 2.0**-149
+"""The step of float32's subnormal numbers."""
 
 
 def codes_of(executed: Mapping[str, NDArray[Any]]) -> list[NDArray[np.int16]]:
@@ -258,7 +260,9 @@ def logit_bound(golden: GoldenNetwork) -> NDArray[np.float64]:
     """How far float32 logits may be from the exact ones [classes], whatever the order of the sums.
 
     A sum of n products has a relative error of at most about n 2^-24 of the sum of magnitudes (Higham, "Accuracy and
-    Stability of Numerical Algorithms", 3.1); the batch norm adds a few more operations.
+    Stability of Numerical Algorithms", 3.1); the batch norm adds a few more operations. Where a weight, a product or
+    the batch norm's gain is below float32's normal numbers, its error is at most 2^-149 instead, whatever its size
+    (2.1 there); sums have no such error.
     """
     parameters, before = golden.parameters, golden.layers[-2]
     layer = parameters.layers[-1]
@@ -266,8 +270,11 @@ def logit_bound(golden: GoldenNetwork) -> NDArray[np.float64]:
     scale = layer.weight_scales.astype(np.float64) * float(parameters.layers[-2].activation_scale or 0)
     magnitude = np.abs(layer.codes.astype(np.int64)).sum(axis=1) * largest_code * scale
     gain = np.abs(layer.gamma) / np.sqrt(layer.variance.astype(np.float64) + layer.epsilon)
-    operations = layer.inputs + 8
-    bound: NDArray[np.float64] = operations * 2.0**-24 * (gain * (magnitude + np.abs(layer.mean)) + np.abs(layer.beta))
+    largest_input = largest_code * float(parameters.layers[-2].activation_scale or 0)
+    reach, operations = magnitude + np.abs(layer.mean), layer.inputs + 8
+    relative = operations * _UNIT_ROUNDOFF * (gain * reach + np.abs(layer.beta))
+    absolute = _SMALLEST * (operations * (1 + gain * (1 + largest_input)) + reach)
+    bound: NDArray[np.float64] = relative + absolute
     return bound
 
 

@@ -1,6 +1,7 @@
 """Random networks are what they are said to be, are made smaller while they fail, and each hop's check can fail."""
 
 import dataclasses
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from fixtures.random_networks import Drawn, boundary_cases, draw_networks, qonnx_model, reduced, smaller
 from fixtures.random_runs import Run, joined, lost_signs, simulate, with_long_queues, without_known_faults
+from qnn import equivalence, integer
 from qnn.cell import PART
 from qnn.errors import EquivalenceError
 from qnn.hdl import HardwareDesign
@@ -28,6 +30,15 @@ def test_the_same_seed_draws_the_same_networks_and_another_one_others() -> None:
     assert first == again
     assert len(first) == 3
     assert first != other
+
+
+def test_what_is_imported_changes_no_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hypothesis mixes constants of imported modules into its draws: 5 % of the numbers would be these."""
+    before = [one.to_json() for one in draw_networks(3, with_seed=None)]
+    (tmp_path / "constants.py").write_text("NUMBERS = " + str([n / 64 for n in range(300)]))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("constants")
+    assert [one.to_json() for one in draw_networks(3, with_seed=None)] == before
 
 
 def test_what_is_drawn_varies() -> None:
@@ -52,6 +63,19 @@ def reached(network: Drawn, k: int) -> NDArray[np.int64]:
     accumulators = network.golden.trace(network.images)[k].accumulators
     assert accumulators is not None
     return accumulators
+
+
+def test_float32_logits_below_its_normal_numbers_are_within_their_bound() -> None:
+    network = CASES["tiny gamma"]
+    layer, accumulators = network.parameters.layers[-1], reached(network, 2)
+    assert 0 < layer.gamma[0] < np.finfo(np.float32).tiny
+    sums = accumulators.astype(np.float32) * np.float32(integer.accumulator_scales(network.parameters)[-1])
+    logits = sums * layer.gamma
+    assert (logits != integer.logits(network.parameters, accumulators))[:, 0].any()
+    equivalence.require_close_logits(network.golden, accumulators, logits, "float32")
+    logits[3, 0] += np.float32(2.0**-135)
+    with pytest.raises(EquivalenceError, match="first image 3, class 0"):
+        equivalence.require_close_logits(network.golden, accumulators, logits, "float32")
 
 
 def test_the_images_reach_the_ends_of_the_first_accumulators() -> None:
@@ -178,6 +202,16 @@ def test_a_refusal_has_a_reason_only_where_the_network_is_of_that_kind(compiled:
     full = dataclasses.replace(refused, network=CASES["full-range weights"])
     assert full.reason == "no RTL for full-range weights"
     assert dataclasses.replace(full, refusal="FINN 1.6.1 failed at the step 'fold': AssertionError: ").reason is None
+
+
+def test_weights_that_cannot_change_their_sign_are_a_reason_of_their_own(compiled: dict[str, Run]) -> None:
+    left = "FINN left nodes with neither an RTL nor an HLS variant before the last matrix-vector unit: ElementwiseMul"
+    refusal = f"FINN 1.6.1 failed at the step 'convert to hardware': DataflowError: {left}"
+    run = dataclasses.replace(compiled["ties"], refusal=refusal)
+    reason = "full-range weights, negative gamma"
+    assert dataclasses.replace(run, network=CASES[reason]).reason == reason
+    for other in ("full-range weights", "negative gamma"):
+        assert dataclasses.replace(run, network=CASES[other]).reason is None
 
 
 def test_lost_signs_are_negative_scales_that_underflow() -> None:
