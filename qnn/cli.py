@@ -24,6 +24,7 @@ from qnn.cell import (
     dataset_name,
 )
 from qnn.errors import CellError, CheckpointError, EquivalenceError, QnnError
+from qnn.gate import commands as gate_commands
 
 # torch and Brevitas take seconds to import: `--help` and a wrong cell's name are answered without them.
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
             help="folder of built artifacts ($QNN_STORE or .store)",
         )
         command.add_argument("--results", type=Path, default=Path("results"), help="folder of results (%(default)s)")
+    gate_commands.add_commands(commands)
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint on the 10,000 test images")
     evaluate.set_defaults(run=_evaluate)
     export = commands.add_parser("export", help="write a checkpoint's network as QONNX")
@@ -385,17 +387,20 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 after an error that is told on stderr, 130 after Ctrl-C."""
+    """Run one command; returns the exit status: 0, 1 after an error that is told on stderr, 130 after Ctrl-C.
+
+    The gate has exit statuses of its own (``qnn.gate.commands``).
+    """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Said on every import where a CUDA toolkit is installed without a card.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
-        options.run(options)
+        status: int | None = options.run(options)
     except (QnnError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on after the last whole epoch", file=sys.stderr)
         return 130
-    return 0
+    return status or 0

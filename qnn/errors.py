@@ -9,6 +9,8 @@ QnnError
 ├── ParametersError      numbers that no quantised network can have (NaN, a scale that is not positive)
 ├── TrainingError        a training that cannot go on (NaN loss, settings that contradict the state)
 ├── DataflowError        FINN refused or failed at a step
+├── FinnUnavailable      a release or checkout of FINN that does not exist or cannot be installed here
+├── GateError            a comparison of two FINNs that cannot be made; a baseline or list of changes that is damaged
 ├── DesignError          hardware files that do not make a whole design
 ├── ToolError            an external program
 │   ├── ToolMissing      is not installed; the message says where it was looked for and what mends it
@@ -32,6 +34,8 @@ __all__ = [
     "DeadlockError",
     "DesignError",
     "EquivalenceError",
+    "FinnUnavailable",
+    "GateError",
     "HistoryError",
     "ParametersError",
     "QnnError",
@@ -82,6 +86,14 @@ class DataflowError(QnnError):
     """FINN refused or failed at a step."""
 
 
+class FinnUnavailable(QnnError):
+    """A release or checkout of FINN that does not exist or cannot be installed here."""
+
+
+class GateError(QnnError):
+    """Two FINNs cannot be compared, or a file that the comparison needs is damaged."""
+
+
 class DesignError(QnnError):
     """Hardware files that do not make a whole design."""
 
@@ -96,6 +108,11 @@ class ToolMissing(ToolError):
 
 class ToolFailed(ToolError):
     """An external program exited with an error."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """Its exit status; negative for the signal that killed it, None where that is not known."""
 
 
 class ToolTimeout(ToolError):

@@ -75,5 +75,5 @@ def run(
                 process.wait()
     if status != 0:
         how = f"was killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
-        raise ToolFailed(f"{name} {how}; its log ends:\n{tail(log)}")
+        raise ToolFailed(f"{name} {how}; its log ends:\n{tail(log)}", status)
     return Finished(log=log, seconds=time.monotonic() - start)

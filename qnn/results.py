@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from qnn.errors import QnnError
 
-__all__ = ["Evidence", "Metric", "Row", "Status", "append_row", "read_rows"]
+__all__ = ["Evidence", "Metric", "Row", "Status", "append_row", "read_rows", "row_of"]
 
 Metric = float | int | str | bool | None
 
@@ -69,8 +70,8 @@ def append_row(path: Path, row: Row) -> None:
         stream.write(json.dumps(asdict(row)) + "\n")
 
 
-def _row(line: str) -> Row:
-    fields = json.loads(line)
+def row_of(fields: Mapping[str, Any]) -> Row:
+    """The row whose fields, as JSON knows them, these are. Raises ValueError, KeyError or TypeError on others."""
     evidence = fields["evidence"]
     parsed = {
         "status": Status(fields["status"]),
@@ -84,6 +85,6 @@ def read_rows(path: Path) -> Iterable[Row]:
     """The rows of a results file. Raises QnnError naming the first line that is not one."""
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
-            yield _row(line)
+            yield row_of(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise QnnError(f"{path}, line {number} is not a result row: {error}") from None

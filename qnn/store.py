@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from qnn.errors import QnnError, StoreError
 
-__all__ = ["Store", "digest_of", "digest_of_files"]
+__all__ = ["Store", "digest_of", "digest_of_files", "digest_of_tree"]
 
 _STORE_FAULTS = {
     errno.ENOSPC: "the disk is full",
@@ -44,6 +44,16 @@ def digest_of_files(*paths: Path) -> str:
         files = sorted(p for p in path.rglob("*") if p.suffix in (".py", ".cpp")) if path.is_dir() else [path]
         for file in files:
             digest.update(f"{file.name}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def digest_of_tree(*folders: Path) -> str:
+    """SHA-256 over the names and contents of all files below some folders but Python's caches."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+            name = path.relative_to(folder.parent)
+            digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 

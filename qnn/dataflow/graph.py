@@ -26,6 +26,7 @@ from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.util.cleanup import cleanup_model
 
 from qnn.cell import Folding, LayerFolding, Policy, fold_layers
+from qnn.dataflow import compat
 from qnn.errors import DataflowError
 
 __all__ = [
@@ -60,7 +61,7 @@ def build_config(
 
 def convert(qonnx_path: str, config: DataflowBuildConfig) -> ModelWrapper:
     """The network in FINN-ONNX, its input annotated as 8-bit pixels."""
-    model = cleanup_model(ModelWrapper(qonnx_path))
+    model = compat.with_gemm_biases(cleanup_model(ModelWrapper(qonnx_path)))
     model.set_tensor_datatype(model.graph.input[0].name, DataType["UINT8"])
     for step in (steps.step_qonnx_to_finn, steps.step_tidy_up):
         model = step(model, config)

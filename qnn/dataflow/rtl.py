@@ -8,11 +8,11 @@ files say so too.
 from pathlib import Path
 
 from finn.transformation.fpgadataflow.prepare_ip import PrepareIP
-from finn.util.settings import get_settings
 from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 
+from qnn.dataflow import compat
 from qnn.errors import DataflowError
 
 __all__ = ["generate_rtl"]
@@ -41,8 +41,8 @@ def _node_files(name: str, generated: Path) -> dict[str, str]:
 def _describe(node: NodeProto, files: dict[str, str]) -> dict[str, object]:
     """Fields of qnn.hdl.HardwareNode; the files it needs are added to `files`."""
     unit, name = getCustomOp(node), node.name
-    # Resolved, as the paths below are: the environment may be reached by a symbolic link.
-    rtllib, generated = Path(get_settings().finn_rtllib).resolve(), Path(unit.get_nodeattr("code_gen_dir_ipgen"))
+    # Paths are resolved: the environment may be reached by a symbolic link.
+    rtllib, generated = compat.rtllib(), Path(unit.get_nodeattr("code_gen_dir_ipgen"))
     files |= _node_files(name, generated)
     paths = [Path(path).resolve() for path in unit.get_rtl_file_list(abspath=True)]
     record: dict[str, object] = {

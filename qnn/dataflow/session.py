@@ -1,13 +1,11 @@
 """FINN's global state, set up for work without vendor tools."""
 
-from finn.util.settings import initialize_dummy_settings
-
-from qnn.dataflow import xsi
+from qnn.dataflow import compat, xsi
 
 __all__ = ["open_session"]
 
 
 def open_session() -> None:
-    """Initialise FINN's settings (FINN_BUILD_DIR names its build folder), and its RTL simulation on Verilator."""
-    initialize_dummy_settings()
+    """Open FINN's settings (FINN_BUILD_DIR names its build folder), and put its RTL simulation on Verilator."""
+    compat.open_settings()
     xsi.install()

@@ -32,11 +32,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-import finn.xsi
-from finn.util.settings import get_settings
-
 from qnn import edits
-from qnn.dataflow import verilated
+from qnn.dataflow import compat, verilated
 from qnn.errors import DataflowError, SimulationError, ToolGap, ToolMissing
 from qnn.hdl import HardwareDesign, HardwareNode
 from qnn.tools import gxx, library, verilator
@@ -69,8 +66,8 @@ def _sources(top: str, source_list: list[str]) -> tuple[dict[str, str], list[str
     ``node`` where it has a name of FINN's kind: nodes that differ in name and folder alone are the same here. Memories
     that no source names are left out: an MVAU's weights are streamed into it, so its library does not depend on them.
     """
-    # Resolved: the environment may be reached by a symbolic link.
-    rtllib = Path(get_settings().finn_rtllib).resolve()
+    # Paths are resolved: the environment may be reached by a symbolic link.
+    rtllib = compat.rtllib()
     paths = [Path(source).resolve() for source in source_list]
     foreign = [path.name for path in paths if path.suffix not in (".v", ".sv")]
     if foreign:
@@ -157,7 +154,7 @@ def compile_sim_obj(
         raise DataflowError(f"{top_module_name} cannot be simulated: {_NO_STITCHED_IP}")
     if debug:
         raise SimulationError(f"no waveforms of {top_module_name} on Verilator: empty the attribute rtlsim_trace")
-    folder = cache or Path(get_settings().finn_build_dir) / "verilator"
+    folder = cache or Path(os.environ["FINN_BUILD_DIR"]) / "verilator"
     design = _design(top_module_name, source_list)
     macros = ("FINN_SIMULATION",) if behav else ()
     kept = folder / f"{_key(design.digest, macros)}.so"
@@ -182,7 +179,7 @@ def load_sim_obj(
 
     Raises SimulationError where the library is not one, or was built by another Verilator.
     """
-    return finn.xsi.SimEngine("verilator", str(Path(sim_out_dir) / out_so_relative_path), None, tracefile)
+    return compat.import_xsi().SimEngine("verilator", str(Path(sim_out_dir) / out_so_relative_path), None, tracefile)
 
 
 def rtlsim_multi_io(
@@ -243,8 +240,9 @@ def _refuse_stitched_ip(*_arguments: object) -> NoReturn:
 
 def _install_vivado() -> None:
     """FINN's own names back, on Vivado."""
-    for name in finn.xsi._LAZY_NAMES:
-        vars(finn.xsi).pop(name, None)
+    xsi = compat.import_xsi()
+    for name in xsi._LAZY_NAMES:
+        vars(xsi).pop(name, None)
     for name in [name for name in sys.modules if name == "xsi" or name.split(".")[0] == "finn_xsi"]:
         del sys.modules[name]
     if not os.environ.get("XILINX_VIVADO"):
@@ -253,7 +251,7 @@ def _install_vivado() -> None:
             "or simulate with Verilator"
         )
     try:
-        finn.xsi.ensure_available()
+        xsi.ensure_available()
     except Exception as error:  # noqa: BLE001 - whatever FINN finds wrong with the installation
         raise ToolMissing(
             f"RTL simulation by Vivado was asked for, but FINN cannot build its XSI module ({error}): "
@@ -272,16 +270,17 @@ def install(simulator: Simulator = Simulator.VERILATOR, *, cache: Path | None = 
     if simulator is Simulator.VIVADO:
         _install_vivado()
         return
+    xsi = compat.import_xsi()
     sys.modules["xsi"] = verilated  # finn_xsi.sim_engine imports it by this name
     from finn_xsi import adapter, sim_engine
 
-    finn.xsi.SimEngine = sim_engine.SimEngine
-    finn.xsi.compile_sim_obj = partial(compile_sim_obj, cache=cache)
-    finn.xsi.load_sim_obj = load_sim_obj
-    finn.xsi.reset_rtlsim = adapter.reset_rtlsim
-    finn.xsi.rtlsim_multi_io = rtlsim_multi_io
-    finn.xsi.close_rtlsim = adapter.close_rtlsim
-    finn.xsi.get_simkernel_so = _get_simkernel_so
-    finn.xsi.locate_glbl = adapter.locate_glbl
+    xsi.SimEngine = sim_engine.SimEngine
+    xsi.compile_sim_obj = partial(compile_sim_obj, cache=cache)
+    xsi.load_sim_obj = load_sim_obj
+    xsi.reset_rtlsim = adapter.reset_rtlsim
+    xsi.rtlsim_multi_io = rtlsim_multi_io
+    xsi.close_rtlsim = adapter.close_rtlsim
+    xsi.get_simkernel_so = _get_simkernel_so
+    xsi.locate_glbl = adapter.locate_glbl
     if shutil.which("vivado") is None:
         CreateStitchedIP.apply = _refuse_stitched_ip

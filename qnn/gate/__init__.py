@@ -1,0 +1,1 @@
+"""Comparing what two releases of FINN give: environments, measurements, verdicts, reports."""

