@@ -33,7 +33,7 @@ LAYERS = [
     ["evaluation"],
     ["pipeline"],
     ["reproducer"],
-    ["ahead", "search", "diff"],
+    ["ahead", "search", "diff", "doctor"],
     ["cli"],
     ["__main__"],
 ]
