@@ -47,6 +47,7 @@ _MODULES = {
     "finn-plus": "finn",
     "pillow": "PIL",
     "pytest-xdist": "xdist",
+    "pyyaml": "yaml",
     "setuptools": "pkg_resources",  # what Brevitas wants of it; gone from newer releases
 }
 """{package: module} where the names differ by more than the hyphen."""
