@@ -419,7 +419,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _print_findings(report: "Report") -> None:
     """A table on a terminal; a line for each finding in a log, or where the package rich is among what is missing."""
-    lacking = [finding.name for finding in report.findings if finding.needed and not finding.usable]
+    lacking = report.lacking
     can = f"cannot run here, for want of: {', '.join(lacking)}" if lacking else "can run here"
     verdict = f"The default benchmark {can}"
     rows = [(finding.group, finding.label, finding.name, finding.detail, finding.remedy) for finding in report.findings]

@@ -112,6 +112,12 @@ class Report:
         """Whether all that the default benchmark needs is there; warnings do not count."""
         return all(finding.usable for finding in self.findings if finding.needed)
 
+    @property
+    def lacking(self) -> list[str]:
+        """What the default benchmark wants for; not the evidence that falls with it."""
+        causes = (finding for finding in self.findings if finding.group is not Group.EVIDENCE)
+        return [finding.name for finding in causes if finding.needed and not finding.usable]
+
     def find(self, name: str) -> Finding:
         """The finding of that name. Raises KeyError."""
         return {finding.name: finding for finding in self.findings}[name]
@@ -219,7 +225,7 @@ def _tool(
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split()).removesuffix("; its log ends:")  # where the log is empty
 
 
 def check_gxx() -> Finding:

@@ -327,6 +327,14 @@ def test_a_missing_thing_takes_with_it_what_rests_on_it(tool: str, lost: set[str
     assert all(tool in str(levels[name].remedy) for name in lost)
 
 
+def test_the_verdict_names_causes_and_not_what_falls_with_them(whole: Report) -> None:
+    findings = tuple(
+        replace(f, state=State.MISSING) if f.name in ("Verilator", "rtlsim") else f for f in whole.findings
+    )
+    assert Report(findings=findings).lacking == ["Verilator"]
+    assert not Report(findings=findings).ready
+
+
 def test_vivado_brings_its_simulation(whole: Report) -> None:
     assert _with(whole, "Vivado", State.MISSING)[doctor.XSI].state is State.MISSING
     assert _with(whole, "Vivado", State.FOUND)[doctor.XSI].state is State.FOUND
