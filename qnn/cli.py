@@ -1,16 +1,18 @@
 """The command line: ``python -m qnn``, with a command for each thing that is done by hand."""
 
 import argparse
+import json
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qnn import datasets, reference
+from qnn import reference
 from qnn.cell import (
     DATASETS,
     INPUT_BITS,
@@ -27,8 +29,10 @@ from qnn.errors import CellError, CheckpointError, EquivalenceError, QnnError
 from qnn.gate import commands as gate_commands
 
 # torch and Brevitas take seconds to import: `--help` and a wrong cell's name are answered without them.
+# And what `doctor` may find missing is imported by the commands that need it.
 if TYPE_CHECKING:
     from qnn.checkpoints import Checkpoint
+    from qnn.doctor import Report
     from qnn.training import Epoch
 
 __all__ = ["main"]
@@ -133,6 +137,22 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("checkpoint", help=f"a .safetensors file, or the cell of a shipped one: {CELL_HELP}")
         command.add_argument("--dataset", help=f"of a shipped cell: {' or '.join(DATASETS)} ({DATASETS[0]})")
     export.add_argument("model", type=Path, help="the file to write, for example model.onnx")
+    doctor = commands.add_parser(
+        "doctor",
+        help="what was found on this machine, what it allows, and what to do about the rest",
+        description=(
+            "Packages, tools, data, this machine, and the kinds of evidence that can be had here. "
+            "Exit status 0 where the default benchmark can run, 1 otherwise."
+        ),
+    )
+    doctor.add_argument(
+        "--store",
+        type=Path,
+        default=Path(os.environ.get("QNN_STORE", ".store")),
+        help="folder of built artifacts ($QNN_STORE or .store)",
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
@@ -167,7 +187,7 @@ def _train(options: argparse.Namespace) -> None:
     )
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from qnn import checkpoints, training
+    from qnn import checkpoints, datasets, training
 
     settings = training.Settings(**_chosen(options))
     images = datasets.load(cell.dataset, "train")
@@ -220,7 +240,7 @@ def _sweep(options: argparse.Namespace) -> None:
         raise CellError("the set of cells is empty: name at least one, from A2W2 to A8W8")
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from qnn import checkpoints, training
+    from qnn import checkpoints, datasets, training
     from qnn.sweep import ALL, default_threads, sweep
 
     cells = [Cell(dataset=dataset, quantization=quantization) for quantization in (asked or ALL)]
@@ -368,7 +388,7 @@ def _checkpoint(options: argparse.Namespace) -> "Checkpoint":
 
 def _evaluate(options: argparse.Namespace) -> None:
     checkpoint = _checkpoint(options)
-    from qnn import training
+    from qnn import datasets, training
 
     test = datasets.load(checkpoint.cell.dataset, "test")
     accuracy = 1 - training.evaluate(checkpoint.network, test)
@@ -386,10 +406,51 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{checkpoint.cell}: wrote {options.model}")
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from qnn import doctor
+
+    report = doctor.examine(store=options.store)
+    if options.json:
+        print(
+            json.dumps({"ready": report.ready, "findings": [asdict(finding) for finding in report.findings]}, indent=2)
+        )
+    else:
+        _print_findings(report)
+    return 0 if report.ready else 1
+
+
+def _print_findings(report: "Report") -> None:
+    """A table on a terminal; a line for each finding in a log, or where the package rich is among what is missing."""
+    lacking = report.lacking
+    can = f"cannot run here, for want of: {', '.join(lacking)}" if lacking else "can run here"
+    verdict = f"The default benchmark {can}"
+    rows = [(finding.group, finding.label, finding.name, finding.detail, finding.remedy) for finding in report.findings]
+    if not sys.stdout.isatty() or find_spec("rich") is None:
+        for group, label, name, detail, remedy in rows:
+            print(f"{group:16}{label:14}{name:28}", "  ".join(filter(None, (detail, remedy))))
+        print(verdict)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    styles = {"found": "green", "warning": "yellow", "missing": "red"}
+    table = Table("", "", "", "", box=None, pad_edge=False, show_header=False)
+    before = None
+    for group, label, name, detail, remedy in rows:
+        if group != before:
+            table.add_row(Text(group, style="bold"))
+        before = group
+        table.add_row(Text(f"  {label}", style=styles.get(label, "dim")), Text(name), Text(detail), Text(remedy or ""))
+    console.print(table)
+    console.print(Text(verdict, style="red" if lacking else "green"))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 after an error that is told on stderr, 130 after Ctrl-C.
 
-    The gate has exit statuses of its own (``qnn.gate.commands``).
+    ``doctor`` and the gate have exit statuses of their own.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -26,7 +26,18 @@ from qnn.cell import dataset_name
 from qnn.errors import ChecksumError, DataError, ToolError
 from qnn.files import write_atomically
 
-__all__ = ["SIDE", "SOURCES", "SPLITS", "TEST_DATA", "IdxFile", "Images", "Source", "load"]
+__all__ = [
+    "SIDE",
+    "SOURCES",
+    "SPLITS",
+    "TEST_DATA",
+    "IdxFile",
+    "Images",
+    "Source",
+    "find_training_set",
+    "load",
+    "verify_test_set",
+]
 
 SIDE = 32
 """Pixels along each side of an image as the networks take it; the originals have 28."""
@@ -252,6 +263,29 @@ def _write_cached(path: Path, images: Images) -> None:
         _log.warning("the resized images could not be cached in %s: %s", path, error)
 
 
+def _resized(dataset: str, split: str, cache: Path) -> Path:
+    """The file of a cached split, named by content, so that a corrected checksum never meets an older file."""
+    key = "".join(file.sha256[:8] for file in FILES[dataset, split])
+    return cache / "resized" / f"{dataset}-{split}-{SIDE}x{SIDE}-{key}.npz"
+
+
+def verify_test_set(dataset: str, test_data: Path = TEST_DATA) -> int:
+    """How many images the test set in the repository has. Raises DataError, ChecksumError."""
+    images, labels = (read_idx(test_data / dataset, file) for file in FILES[dataset, "test"])
+    return min(len(images), len(labels))
+
+
+def find_training_set(dataset: str, cache: Path) -> Path | None:
+    """Where load() will find the training set without a download, or None; the files are not read."""
+    if (resized := _resized(dataset, "train", cache)).is_file():
+        return resized
+    names = [file.name for file in FILES[dataset, "train"]]
+    for folder in (cache / dataset, SYSTEM_FOLDER / dataset):
+        if all((folder / f"{name}.gz").is_file() or (folder / name).is_file() for name in names):
+            return folder
+    return None
+
+
 def load(
     dataset: str,
     split: str,
@@ -269,9 +303,7 @@ def load(
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}: there are {', '.join(SPLITS)}")
     cache = default_cache() if cache is None else cache
-    # Named by content, so that a corrected checksum never meets an older file.
-    key = "".join(file.sha256[:8] for file in FILES[dataset, split])
-    path = cache / "resized" / f"{dataset}-{split}-{SIDE}x{SIDE}-{key}.npz"
+    path = _resized(dataset, split, cache)
     images = _read_cached(path)
     if images is None:
         if split == "test":

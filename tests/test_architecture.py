@@ -33,7 +33,7 @@ LAYERS = [
     ["evaluation"],
     ["pipeline"],
     ["reproducer"],
-    ["ahead", "search", "diff"],
+    ["ahead", "search", "diff", "doctor"],
     ["gate"],
     ["cli"],
     ["__main__"],

@@ -66,14 +66,15 @@ def parse_version(text: str) -> str:
 
 
 @cache
-def _version(compiler: Path) -> str:
+def _version(compiler: Path, timeout_s: float) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        return parse_version(run([compiler, "--version"], timeout_s=30, log=Path(folder) / "log").log.read_text())
+        log = Path(folder) / "log"
+        return parse_version(run([compiler, "--version"], timeout_s=timeout_s, log=log).log.read_text())
 
 
-def version() -> str:
-    """The release of the installed g++, such as ``12.2.0``. Raises ToolMissing, ToolFailed."""
-    return _version(find())
+def version(*, timeout_s: float = 30) -> str:
+    """The release of the installed g++, such as ``12.2.0``. Raises ToolMissing, ToolFailed, ToolTimeout."""
+    return _version(find(), timeout_s)
 
 
 def compile_units(

