@@ -31,7 +31,22 @@ def _row(fifo: FifoDepth) -> dict[str, Metric]:
 def test_the_rtl_holds_the_nodes_of_the_graph_and_fifos_of_its_depths(
     dataflow: DataflowModel, design: HardwareDesign, record: Record
 ) -> None:
-    record(Evidence.PYTHON, nodes=len(design.nodes))
+    depths = {node.name: node.fifo_depth for node in design.nodes}
+    layers = [
+        {
+            "name": layer.name,
+            "op_type": layer.op_type,
+            "pe": layer.pe,
+            "simd": layer.simd,
+            "fifo_depth": depths.get(layer.name),
+            "input_type": layer.input_type,
+            "weight_type": layer.weight_type,
+            "output_type": layer.output_type,
+            "expected_cycles": layer.cycles,
+        }
+        for layer in dataflow.layers
+    ]
+    record(Evidence.PYTHON, nodes=len(design.nodes), layers=layers)
     fifos.require_delivered(design, [layer.name for layer in dataflow.layers])
 
 

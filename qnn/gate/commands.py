@@ -1,38 +1,31 @@
-"""``python -m qnn gate`` and ``python -m qnn baseline``.
+"""``python -m qnn gate`` and ``python -m qnn baseline``: their options.
 
-Exit status of the gate: 0 where nothing regressed, 1 where something did, 2 where it could not be run.
+Only the standard library is imported here, as `doctor` has to run where packages are missing.
 """
 
 import argparse
 import os
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+__all__ = ["BENCHMARKS", "EXPRESSION", "FOLDINGS", "add_commands"]
 
-from qnn.errors import GateError, QnnError
-from qnn.files import write_atomically
-from qnn.gate import environments, expected, measurement, reports, verdict
-from qnn.gate.bisect import first_bad
-from qnn.gate.environments import FinnEnvironment
-from qnn.gate.measurement import Measurement, Selection
-from qnn.gate.reports import Report
-from qnn.gate.verdict import Change
-from qnn.results import Row, Status
-from qnn.store import Store
-from qnn.versions import tool_versions
-
-__all__ = ["add_commands"]
-
-CLEAN, REGRESSED, COULD_NOT_RUN = 0, 1, 2
+BENCHMARKS = ("accuracy", "equivalence", "cppsim", "fifos", "throughput", "resources", "timing")
+"""What FINN can change: the others measure the suite's own checks, claims of the study, or this computer."""
 EXPRESSION = "A3W3 or A4W4"
 FOLDINGS = "8x8"
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from qnn.gate import running
+
+    return running.gate(options)
+
+
+def _baseline(options: argparse.Namespace) -> int:
+    from qnn.gate import running
+
+    return running.baseline(options)
 
 
 def add_commands(commands: Any) -> None:
@@ -77,7 +70,7 @@ def add_commands(commands: Any) -> None:
         command.add_argument(
             "--benchmarks",
             metavar="NAMES",
-            help=f"modules of benchmarks/, without test_ ({','.join(measurement.BENCHMARKS)})",
+            help=f"modules of benchmarks/, without test_ ({','.join(BENCHMARKS)})",
         )
         command.add_argument(
             "--store",
@@ -87,161 +80,3 @@ def add_commands(commands: Any) -> None:
         )
         command.add_argument("--results", type=Path, default=Path("results"), help="for logs and rows (%(default)s)")
         command.add_argument("options", nargs="*", metavar="-- OPTION", help=argparse.SUPPRESS)
-
-
-def _selection(options: argparse.Namespace, stored: Selection | None = None) -> Selection:
-    """What is asked for; what is not stays as it was when the baseline was written."""
-    default = stored or Selection(expression=EXPRESSION, options=("--foldings", FOLDINGS))
-    further = (*(("--foldings", options.foldings) if options.foldings else ()), *options.options)
-    return Selection(
-        expression=options.expression or default.expression,
-        options=further or default.options,
-        benchmarks=tuple(options.benchmarks.split(",")) if options.benchmarks else default.benchmarks,
-    )
-
-
-def _installed() -> str:
-    return tool_versions()["finn"]
-
-
-class _Runs:
-    """Measurements of one command: where their logs go, and what a person sees of them."""
-
-    def __init__(self, options: argparse.Namespace, console: Console) -> None:
-        self.store = Store(options.store)
-        self.folder = options.results / f"{datetime.now():%Y-%m-%dT%H%M%S}-gate"
-        self.console = console
-
-    def environment(self, spec: str) -> FinnEnvironment:
-        made = environments.environment(spec, self.store)
-        if made.packages:
-            laid = ", ".join(f"{name} {version}" for name, version in made.packages.items())
-            self.console.print(f"FINN {made}: {made.size_bytes / 1e6:,.0f} MB laid over: {laid}", highlight=False)
-        return made
-
-    def measure(self, environment: FinnEnvironment, selection: Selection) -> Measurement:
-        """One run of the benchmarks; a line is shown while it goes on and one when it has ended."""
-        folder = self.folder / environment.version
-        folder.mkdir(parents=True, exist_ok=True)
-        start, done, failed = time.monotonic(), 0, 0
-        with self.console.status(f"FINN {environment}: starting") as status:
-
-            def on_row(row: Row) -> None:
-                nonlocal done, failed
-                done, failed = done + 1, failed + (row.status in (Status.FAILED, Status.ERROR))
-                last = row.test.rpartition("::")[2]
-                status.update(f"FINN {environment}: {done} tests, {failed} failed, {last}")
-                if not self.console.is_terminal and done % 10 == 0:
-                    self.console.print(f"FINN {environment}: {done} tests, {failed} failed", highlight=False)
-
-            found = measurement.measure(environment, selection, store=self.store.root, folder=folder, on_row=on_row)
-        seconds = time.monotonic() - start
-        self.console.print(
-            f"FINN {environment}: {len(found.rows)} tests, {failed} failed, in {seconds:,.0f} s; log: "
-            f"{folder / 'pytest.log'}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return found
-
-
-def _require_in_common(old: Measurement, new: Measurement) -> None:
-    """Raise GateError where the stored side has not all cells that are judged."""
-    missing = [cell for cell in new.cells if cell not in old.cells]
-    if missing:
-        raise GateError(
-            f"the baseline has no figures of {', '.join(missing)}: write it anew with `python -m qnn baseline FILE -k "
-            f'"{new.selection.expression}"`, or select what it has: {old.selection}'
-        )
-
-
-def _write(path: Path | None, content: str) -> None:
-    if path is not None:
-        write_atomically(path, content.encode())
-
-
-def _compared(options: argparse.Namespace, runs: _Runs) -> Report:
-    accepted = expected.read(options.expected_changes)  # a damaged file is told before the long work
-    if options.baseline is not None:
-        old = measurement.load(options.baseline)
-        selection = _selection(options, old.selection)
-    else:
-        selection = _selection(options)
-        trusted = runs.environment(options.old)
-    judged = runs.environment(options.new or _installed())
-    if options.baseline is None:
-        old = runs.measure(trusted, selection)
-    new = runs.measure(judged, selection)
-    if options.baseline is not None:
-        _require_in_common(old, new)
-    changes, stale = expected.accept(verdict.compare(old, new), accepted, release=new.finn, cells=new.cells)
-    return Report(old=old, new=new, changes=tuple(changes), stale=tuple(stale))
-
-
-def _bisect(options: argparse.Namespace, runs: _Runs) -> int:
-    good, bad = options.bisect
-    selection = _selection(options)
-    with tempfile.TemporaryDirectory(prefix="gate-") as scratch:
-        candidates = environments.releases_between(good, bad, Path(scratch))
-    runs.console.print(f"{len(candidates)} candidates, {candidates[0]} to {candidates[-1]}", highlight=False)
-
-    @cache
-    def measured(spec: str) -> Measurement:
-        return runs.measure(runs.environment(spec), selection)
-
-    def changed(spec: str) -> list[Change]:
-        changes = verdict.compare(measured(candidates[0]), measured(spec))
-        return [c for c in changes if (c.metric == options.metric if options.metric else c.verdict.fails)]
-
-    def on_step(spec: str, found: bool) -> None:
-        runs.console.print(f"{spec}: {'changed' if found else 'as before'}", highlight=False)
-
-    found = first_bad(candidates, changed, on_step=on_step)
-    what = options.metric or "nothing that fails the gate"
-    if found is None:
-        runs.console.print(f"{what} changed from {candidates[0]} to {candidates[-1]}", highlight=False)
-        return CLEAN
-    first, changes = found
-    before, after = measured(candidates[0]), measured(first)
-    reports.print_report(Report(old=before, new=after, changes=tuple(changes), stale=()), runs.console)
-    runs.console.print(f"the first one: {first}", style="bold", highlight=False)
-    return REGRESSED
-
-
-def _guarded(work: Callable[[], int]) -> int:
-    try:
-        return work()
-    except (QnnError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return COULD_NOT_RUN
-
-
-def _gate(options: argparse.Namespace) -> int:
-    console = Console()
-
-    def work() -> int:
-        runs = _Runs(options, console)
-        if options.bisect:
-            return _bisect(options, runs)
-        report = _compared(options, runs)
-        reports.print_report(report, console)
-        _write(options.junit, reports.as_junit(report))
-        _write(options.markdown, reports.as_markdown(report))
-        _write(options.json, reports.as_json(report))
-        return REGRESSED if report.regressed else CLEAN
-
-    return _guarded(work)
-
-
-def _baseline(options: argparse.Namespace) -> int:
-    def work() -> int:
-        runs = _Runs(options, Console())
-        found = runs.measure(runs.environment(options.new or _installed()), _selection(options))
-        broken = [row.test for row in found.rows if row.status in (Status.FAILED, Status.ERROR)]
-        measurement.save(found, options.file)
-        runs.console.print(f"{len(found.rows)} rows of {', '.join(found.cells)} in {options.file}", highlight=False)
-        if broken:
-            runs.console.print(f"{len(broken)} tests failed and stand in it as failed: {', '.join(broken)}")
-        return CLEAN
-
-    return _guarded(work)

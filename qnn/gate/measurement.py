@@ -15,10 +15,8 @@ from qnn.process import run, tail
 from qnn.results import Row, read_rows, row_of
 from qnn.versions import tool_versions
 
-__all__ = ["BENCHMARKS", "Measurement", "Selection", "is_of_the_host", "load", "measure", "save", "suite_version"]
+__all__ = ["Measurement", "Selection", "is_of_the_host", "load", "measure", "save", "suite_version"]
 
-BENCHMARKS = ("accuracy", "equivalence", "cppsim", "fifos", "throughput", "resources", "timing")
-"""What FINN can change: the others measure the suite's own checks, claims of the study, or this computer."""
 FORMAT = 1
 """Of a baseline's file."""
 LIMIT_S = 4 * 3600.0
@@ -39,9 +37,9 @@ class Selection:
 
     expression: str
     """pytest's -k."""
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...]
     """Further ones of pytest, such as ``--foldings 8x8``."""
-    benchmarks: tuple[str, ...] = BENCHMARKS
+    benchmarks: tuple[str, ...]
     """Modules of ``benchmarks/``, without test_."""
 
     def __str__(self) -> str:

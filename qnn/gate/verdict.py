@@ -59,7 +59,9 @@ RULES = (
     ),
     Rule(metrics=r"nodes", sense=Sense.ANY_IS_WORSE),
     # Time on the device is exact.
-    Rule(metrics=r"\w*interval_cycles|\w*latency_(cycles|us)|\w*rtlsim_cycles", sense=Sense.MORE_IS_WORSE),
+    Rule(
+        metrics=r"\w*interval_cycles|\w*latency_(cycles|us)|\w*rtlsim_cycles|expected_cycles", sense=Sense.MORE_IS_WORSE
+    ),
     Rule(metrics=r"throughput_images_per_s|dram_in_megabytes_per_s", sense=Sense.LESS_IS_WORSE),
     Rule(metrics=r"applied_foldings|policy|part|variant|simulated_images|extrapolated", sense=Sense.ANY_IS_WORSE),
     # What is synthesised: a percent is what another name of a net changes.
@@ -72,7 +74,7 @@ RULES = (
     Rule(metrics=r"fifo_depth|needed_fifo_depth|held_beats|fifos_that_fill_up", sense=Sense.MORE_IS_WORSE),
     Rule(metrics=r"holds_all_that_comes|sized_is_delivered", sense=Sense.LESS_IS_WORSE),
     # A node's kind and place are what FINN chose: an RTL node that became HLS is another accelerator.
-    Rule(metrics=r"name|op_type|pe|simd|asked|producer|consumer|depth", sense=Sense.ANY_IS_WORSE),
+    Rule(metrics=r"name|op_type|pe|simd|asked|producer|consumer|\w+_type", sense=Sense.ANY_IS_WORSE),
     # Follows from the figures above, or is FINN's own estimate.
     Rule(
         metrics=r"\w+_percent|\w+_left|tightest_\w+|longest_path_\w+|multipliers|edited_files|kinds_without_delays"
