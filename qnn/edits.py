@@ -132,6 +132,9 @@ _MVU_WATCHDOG = """\
 _ADD_MULTI = "245c88f80677355afd487f9cb69d71b85c4873eceae5bb828b1dcac43ca71f94"
 _FIFO = "88ad786a5885c7994c7e2d26e1ef2ffdf688310e941feaa0651332da49ec58c4"
 _MVU = "4c6c11482fe3e8b569b6249469a302f9cb9bf89978d007ff1d0153511762b068"
+_MVU_150 = "f76859aea15c36e4d4bef2a21669a70a9f644924699103e36e643e3fb490fdf3"
+"""1.4.0 and 1.5.0: other checks of its parameters, the same watchdog."""
+_FIFO_GAUGE_150 = "0ebca1c5bf3b06c873bcfba04cc17190760fd93b05d9164114c9bfe7e0d8c9fd"
 _VPC = "b0b2b20405d897212723e77067d7507778d8be0ecbe29836259e3b95daef626b"
 _THRESHOLDING = "706ca3232e5daab15374b9645f4a3696bd39787e6578f2905aa697f059f57772"
 
@@ -160,6 +163,18 @@ def _without_nettype(file: str, digest: str) -> Edit:
     )
 
 
+def _without_watchdog(digest: str, release: str) -> Edit:
+    return Edit(
+        tool="yosys",
+        file="rtllib/mvu/mvu.sv",
+        sha256=digest,
+        finn_versions=(release,),
+        reason="the watchdog of the start-up recovery holds a delay (#100ns), which slang refuses in synthesis; "
+        "it warns in simulation and drives nothing",
+        replacements=((_MVU_WATCHDOG, ""),),
+    )
+
+
 EDITS: tuple[Edit, ...] = (
     _add_multi("verilator"),
     _add_multi("yosys"),
@@ -179,14 +194,16 @@ EDITS: tuple[Edit, ...] = (
     ),
     _without_nettype("rtllib/fifo/hdl/fifo.sv", _FIFO),
     _without_nettype("rtllib/dwc/hdl/vpc.sv", _VPC),
+    _without_watchdog(_MVU, "1.6.1"),
+    _without_watchdog(_MVU_150, "1.5.0"),
     Edit(
-        tool="yosys",
-        file="rtllib/mvu/mvu.sv",
-        sha256=_MVU,
-        finn_versions=("1.6.1",),
-        reason="the watchdog of the start-up recovery holds a delay (#100ns), which slang refuses in synthesis; "
-        "it warns in simulation and drives nothing",
-        replacements=((_MVU_WATCHDOG, ""),),
+        tool="verilator",
+        file="rtllib/fifo/hdl/fifo_gauge.sv",
+        sha256=_FIFO_GAUGE_150,
+        finn_versions=("1.5.0",),
+        reason="Verilator takes no non-blocking assignment of an empty queue: it becomes a blocking one, as FINN "
+        "itself has it from 1.6.0 on; it is made in reset, when nothing reads the queue",
+        replacements=(("			Q        <= {};", "			Q         = {};"),),
     ),
     Edit(
         tool="yosys",

@@ -212,7 +212,8 @@ def too_shallow(
 
 
 _INSTANCE = re.compile(r"^    (\w+)_node (\w+) \($", re.MULTILINE)
-_DEPTH = re.compile(r"\bfifo #\(\.DEPTH\((\d+)\)")
+_DEPTH = re.compile(r"\b(?:fifo #\(\.DEPTH|Q_srl #\(\.depth)\((\d+)\)")
+"""FINN's FIFO, and that of 1.5.0 and before."""
 
 
 def require_delivered(design: HardwareDesign, nodes: Sequence[str]) -> None:

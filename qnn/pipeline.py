@@ -601,7 +601,8 @@ class Pipeline:
         A gauge has no depth, so it is the same for any depths of the cell's FIFOs.
         """
         made = self._dataflow(cell)
-        design, _ = self._accepted_by_verilator(_read_design(made))
+        gauged = fifos.gauged(_read_design(made))
+        design, _ = self._accepted(gauged, "verilator", verilator.version(), fifo_gauge.check)
         dataflow = finn.read_dataflow(made)
         sources = [_SOURCE / name for name in ("fifos.py", "tools/fifo_gauge.py", "tools/verilator.py", "tools/gxx.py")]
         versions = [verilator.version(), gxx.version()]

@@ -11,6 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def finn_file(name: str) -> str:
 
 
 def edit_for(tool: str, file: str) -> Edit:
-    (edit,) = [edit for edit in EDITS if (edit.tool, edit.file) == (tool, file)]
+    digest = sha256(finn_file(file))
+    (edit,) = [edit for edit in EDITS if (edit.tool, edit.file, edit.sha256) == (tool, file, digest)]
     return edit
 
 
@@ -319,7 +321,10 @@ def test_a_changed_file_that_verilator_refuses_is_a_gap(design: HardwareDesign) 
         accept(changed, "verilator", verilator.check)
 
 
-@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{edit.tool}-{Path(edit.file).stem}")
+CURRENT = [edit for edit in EDITS if version("finn-plus") in edit.finn_versions]
+
+
+@pytest.mark.parametrize("edit", CURRENT, ids=lambda edit: f"{edit.tool}-{Path(edit.file).stem}")
 def test_edits_are_made_for_the_installed_files(edit: Edit) -> None:
     assert sha256(finn_file(edit.file)) == edit.sha256
     assert edit.apply(finn_file(edit.file)) != finn_file(edit.file)

@@ -173,7 +173,7 @@ def test_finns_fifo_holds_as_much_as_is_counted_on(delivered: Small, tmp_path: P
 
 @pytest.fixture(scope="module")
 def gauge(delivered: Small, tmp_path_factory: pytest.TempPathFactory) -> Gauge:
-    simulator = fifo_gauge.build(delivered.design, tmp_path_factory.mktemp("gauge") / "simulator")
+    simulator = fifo_gauge.build(fifos.gauged(delivered.design), tmp_path_factory.mktemp("gauge") / "simulator")
     output_beats = finn.read_dataflow(delivered.folder).output_beats
     return Gauge(simulator=simulator, input_beats=WIDTHS[0], output_beats=output_beats, interval_cycles=INTERVAL_CYCLES)
 
@@ -306,7 +306,7 @@ def test_a_deadlock_is_found_and_the_fifo_named(delivered: Small, tmp_path: Path
     with pytest.raises(DeadlockError, match="A FIFO may be too shallow"):
         verilator.simulate(stuck, frames, output_beats=8, stall_limit_cycles=1000)
 
-    simulator = fifo_gauge.build(design, tmp_path / "gauge")
+    simulator = fifo_gauge.build(fifos.gauged(design), tmp_path / "gauge")
     gauge = Gauge(simulator=simulator, input_beats=8, output_beats=8, interval_cycles=20)
     bounded = gauge.run(3, offered_each_cycles=0, capacities_beats={first.name: fifos.capacity_beats(2)})
     assert bounded.deadlock

@@ -72,6 +72,7 @@ def _why_pip_failed(wanted: str, log: Path) -> str:
     """One sentence of what pip wrote."""
     text = log.read_text(errors="replace")
     python = re.search(r"different python version: [^\n]*?Requires-Python ([^\s;]+)", text)
+    python = python or re.search(r"requires a different Python: \S+ not in '([^']*)'", text)
     known = re.search(r"\(from versions: ([^)]*)\)", text)
     if python and (not known or known[1] == "none" or wanted.partition("==")[2] not in known[1].split(", ")):
         here = ".".join(map(str, sys.version_info[:2]))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from xml.etree import ElementTree
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from qnn.gate.expected import ExpectedChange
 from qnn.gate.measurement import Measurement
@@ -81,15 +81,18 @@ def _figure(value: Metric) -> str:
     return "-" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
-def _short(test: str) -> str:
-    return test.split("::", 1)[-1].split("[", 1)[0].removeprefix("test_").replace("_", " ")
+def _short(change: Change) -> str:
+    """The test's name in words, with what parameters it has beside the cell."""
+    name, _, parameters = change.test.split("::", 1)[-1].removesuffix("]").partition("[")
+    others = parameters.replace(change.cell, "").strip("-")
+    return name.removeprefix("test_").replace("_", " ") + (f" ({others})" if others else "")
 
 
 def _columns(change: Change) -> list[str]:
     node = f" at {change.node}" if change.node else ""
     return [
         change.cell,
-        _short(change.test),
+        _short(change),
         f"{change.metric}{node}",
         _figure(change.old),
         _figure(change.new),
@@ -105,15 +108,14 @@ _HEADER = ("cell", "test", "metric", "old", "new", "change", "tolerance", "verdi
 def print_report(report: Report, console: Console) -> None:
     """The changes that count, and a sentence; what is told alone stands in the JSON."""
     if report.judged:
-        table = Table(*_HEADER, title=f"FINN {report.old.finn} -> {report.new.finn}")
+        columns = [Column(name, overflow="fold") for name in _HEADER]
+        table = Table(*columns, title=f"FINN {report.old.finn} -> {report.new.finn}")
         for change in report.judged:
             table.add_row(*_columns(change), style=_STYLES.get(change.verdict))
         console.print(table)
     for change in report.judged:
         if change.why:
-            console.print(
-                f"{change.cell}, {_short(change.test)}: {change.why[:WHY_SHOWN]}", highlight=False, markup=False
-            )
+            console.print(f"{change.cell}, {_short(change)}: {change.why[:WHY_SHOWN]}", highlight=False, markup=False)
     for entry in report.stale:
         console.print(f"no longer so, take it out of expected-changes.toml: {entry}", style="bold red", markup=False)
     for name, (old, new) in report.tools.items():
@@ -135,7 +137,7 @@ def as_markdown(report: Report) -> str:
     lines += [f"- {name}: {old} → {new}" for name, (old, new) in report.tools.items()]
     for change in report.judged:
         if change.why:
-            summary = f"{change.cell}, {_short(change.test)}"
+            summary = f"{change.cell}, {_short(change)}"
             text = f"<details><summary>{summary}</summary>\n\n```\n{change.why[:4000]}\n```\n</details>"
             lines += ["", text]
     return "\n".join(lines) + "\n"

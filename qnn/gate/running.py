@@ -30,6 +30,7 @@ from qnn.versions import tool_versions
 __all__ = ["baseline", "gate"]
 
 CLEAN, REGRESSED, COULD_NOT_RUN = 0, 1, 2
+LOG_WIDTH = 160
 
 
 def _selection(options: argparse.Namespace, stored: Selection | None = None) -> Selection:
@@ -151,6 +152,12 @@ def _bisect(options: argparse.Namespace, runs: _Runs) -> int:
     return REGRESSED
 
 
+def _console() -> Console:
+    """As wide as the terminal; a log of CI is read with long lines."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
+
+
 def _guarded(work: Callable[[], int]) -> int:
     try:
         return work()
@@ -161,7 +168,7 @@ def _guarded(work: Callable[[], int]) -> int:
 
 def gate(options: argparse.Namespace) -> int:
     """Compare, or bisect; the exit status."""
-    console = Console()
+    console = _console()
 
     def work() -> int:
         runs = _Runs(options, console)
@@ -181,7 +188,7 @@ def baseline(options: argparse.Namespace) -> int:
     """Measure, and write the baseline; the exit status."""
 
     def work() -> int:
-        runs = _Runs(options, Console())
+        runs = _Runs(options, _console())
         found = runs.measure(runs.environment(options.new or _installed()), _selection(options))
         broken = [row.test for row in found.rows if row.status in (Status.FAILED, Status.ERROR)]
         measurement.save(found, options.file)

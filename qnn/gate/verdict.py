@@ -223,8 +223,8 @@ def _of_rows(old: Row, new: Row) -> Iterator[Change]:
         node = _first_changed_node(old, new)
         fields = {"cell": cell, "test": test, "old": str(old.status), "new": str(new.status), "node": node}
         yield Change(**fields, metric="status", verdict=verdict, why=why)  # type: ignore[arg-type]
-        if verdict.fails:
-            return  # its figures are those of a test that broke off
+        if verdict.fails or old.status in _BAD:
+            return  # the figures of one side are those of a test that broke off
     for metric, before, after in _differences(old.metrics, new.metrics):
         verdict, tolerance = _judge(metric, before, after)
         yield Change(

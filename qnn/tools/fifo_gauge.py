@@ -22,7 +22,7 @@ from qnn.process import run
 from qnn.tools import verilator
 from qnn.tools.verilator import Simulator
 
-__all__ = ["DRIVER", "Gauge", "GaugeRun", "build", "parse_run"]
+__all__ = ["DRIVER", "Gauge", "GaugeRun", "build", "check", "parse_run"]
 
 DRIVER = Path(__file__).with_name("fifo_gauge.cpp")
 
@@ -56,13 +56,18 @@ class GaugeRun:
         return (last[-1] - last[0]) / (len(last) - 1)
 
 
-def build(design: HardwareDesign, folder: Path, *, jobs: int | None = None, timeout_s: float = 1200) -> Simulator:
-    """The program of the gauged `design`, which Verilator has to take as it is (see qnn.edits), in an empty `folder`.
+def check(design: HardwareDesign) -> dict[str, str]:
+    """Whether Verilator takes a gauged design: see verilator.check()."""
+    return verilator.check(design, macros=(fifos.FINN_SIMULATION,))
 
-    Raises DesignError where there is no FIFO, and what verilator.build() raises.
+
+def build(design: HardwareDesign, folder: Path, *, jobs: int | None = None, timeout_s: float = 1200) -> Simulator:
+    """The program of a `design` that fifos.gauged() made, which Verilator has to take as it is, in an empty `folder`.
+
+    Raises what verilator.build() raises.
     """
     return verilator.build(
-        fifos.gauged(design),
+        design,
         folder,
         driver=DRIVER,
         macros=(fifos.FINN_SIMULATION,),

@@ -143,8 +143,17 @@ def _finn_package() -> Path:
 
 
 def npy_source() -> Path:
-    """FINN's own reader and writer of .npy files, which it compiles anew for every node."""
-    return _finn_package() / "templates" / "npy2stream" / _NPY_SOURCE
+    """FINN's own reader and writer of .npy files, which it compiles anew for every node.
+
+    Raises ToolMissing where this FINN brings none.
+    """
+    path = _finn_package() / "templates" / "npy2stream" / _NPY_SOURCE
+    if not path.exists():
+        raise ToolMissing(
+            f"this FINN has no templates/npy2stream/{_NPY_SOURCE}, which its cppsim is compiled with: finn-plus before "
+            "1.6.0 takes it from what `finn deps update` fetches; take 1.6.0 or later"
+        )
+    return path
 
 
 def build_npy_library(folder: Path) -> Path:

@@ -194,8 +194,12 @@ def parse_refusals(log: str) -> dict[str, str]:
     return {file: "; ".join(messages) for file, messages in refusals.items()}
 
 
-def check(design: HardwareDesign, *, top: str = TOP, timeout_s: float = 300) -> dict[str, str]:
+def check(
+    design: HardwareDesign, *, top: str = TOP, macros: Sequence[str] = (), timeout_s: float = 300
+) -> dict[str, str]:
     """Let Verilator read and elaborate `design`: {refused file: its messages}, empty where it takes all files.
+
+    `macros` are defined for all files.
 
     Raises ToolMissing, ToolTimeout, and ToolFailed where Verilator fails without naming one of the files.
     """
@@ -204,7 +208,8 @@ def check(design: HardwareDesign, *, top: str = TOP, timeout_s: float = 300) -> 
         design.write(folder)
         log = folder / "verilator.log"
         try:
-            arguments = ["--lint-only", *LANGUAGE, "--top-module", top, *_sources(design)]
+            defined = [f"-D{macro}" for macro in macros]
+            arguments = ["--lint-only", *LANGUAGE, *defined, "--top-module", top, *_sources(design)]
             run_verilator(arguments, cwd=folder, log=log, timeout_s=timeout_s)
         except ToolFailed:
             refusals = parse_refusals(log.read_text(errors="replace"))

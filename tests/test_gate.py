@@ -1,0 +1,227 @@
+"""The gate as a person and as CI run it: exit statuses, reports, accepted changes, baselines, bisecting.
+
+The measurements are made up but for the last tests, which run benchmarks with a FINN that has a planted fault.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from qnn.cli import main
+from qnn.errors import FinnUnavailable
+from qnn.gate.environments import FinnEnvironment
+from qnn.gate.measurement import Measurement, Selection, suite_version
+from qnn.results import Metric, Row, Status
+
+CELL = "tfc-fashion_mnist-A3W3-PE8-SIMD8"
+INSTALLED = version("finn-plus")
+Figures = dict[str, dict[str, Metric]]
+
+
+def rows_of(metrics: dict[str, Metric]) -> tuple[Row, ...]:
+    test = f"benchmarks/test_resources.py::test_accelerator_fits_the_part[{CELL}]"
+    return (Row(test=test, hop="resources", status=Status.PASSED, cell=CELL, metrics=metrics),)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """``gate(figures, *arguments)``: `figures` {FINN: metrics} are what each FINN is found to give."""
+
+    def run(figures: Figures, *arguments: str, command: str = "gate") -> int:
+        def environment(spec: str, store: object) -> FinnEnvironment:
+            if spec not in figures:
+                raise FinnUnavailable(f"finn-plus=={spec} does not exist")
+            return FinnEnvironment(name=spec, version=spec)
+
+        def measure(made: FinnEnvironment, selection: Selection, **_others: object) -> Measurement:
+            return Measurement(
+                finn=made.version,
+                suite=suite_version(),
+                tools={"finn": made.version, "yosys": "0.70"},
+                selection=selection,
+                rows=rows_of(figures[made.version]),
+            )
+
+        monkeypatch.setattr("qnn.gate.environments.environment", environment)
+        monkeypatch.setattr("qnn.gate.measurement.measure", measure)
+        monkeypatch.chdir(tmp_path)
+        return main([command, *arguments])
+
+    return run
+
+
+Gate = Callable[..., int]
+WORSE: Figures = {"1.5.0": {"lut": 1000, "dsp": 64, "ff": 900}, "1.6.1": {"lut": 1100, "dsp": 64, "ff": 800}}
+SAME: Figures = dict.fromkeys(WORSE, WORSE["1.5.0"])
+
+
+def test_nothing_changed_is_clean(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate(SAME, "--from", "1.5.0", "--to", "1.6.1") == 0
+    assert "FINN 1.5.0 -> 1.6.1: clean. 3 figures of 1 tests compared; nothing changed." in capsys.readouterr().out
+
+
+def test_a_regression_is_named_with_cell_metric_and_tolerance_and_so_is_an_improvement(
+    gate: Gate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert gate(WORSE, "--from", "1.5.0", "--to", "1.6.1") == 1
+    lines = [" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert f"{CELL} accelerator fits the part lut 1,000 1,100 +10 % 2 % or 4 regressed" in lines
+    assert f"{CELL} accelerator fits the part ff 900 800 -11.1 % 2 % or 4 improved" in lines
+
+
+def test_reports_are_written_for_ci(gate: Gate, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("gate.xml", "gate.md", "gate.json")]
+    options = [word for pair in zip(("--junit", "--markdown", "--json"), map(str, files), strict=True) for word in pair]
+    assert gate(WORSE, "--from", "1.5.0", "--to", "1.6.1", *options) == 1
+    suite = ElementTree.fromstring(files[0].read_text())
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == "lut 1,000 1,100 +10 % 2 % or 4 regressed"
+    markdown = files[1].read_text()
+    assert markdown.startswith("### FINN 1.5.0 → 1.6.1: regressed\n")
+    assert f"| {CELL} | accelerator fits the part | lut | 1,000 | 1,100 | +10 % | 2 % or 4 | regressed |" in markdown
+    record = json.loads(files[2].read_text())
+    assert record["regressed"]
+    assert [(change["metric"], change["verdict"]) for change in record["changes"]] == [
+        ("lut", "regressed"),
+        ("ff", "improved"),
+    ]
+
+
+def test_a_clean_run_has_no_failure_in_junit(gate: Gate, tmp_path: Path) -> None:
+    assert gate(SAME, "--from", "1.5.0", "--to", "1.6.1", "--junit", str(tmp_path / "gate.xml")) == 0
+    suite = ElementTree.fromstring((tmp_path / "gate.xml").read_text())
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "0")
+
+
+def accepting(folder: Path, metric: str) -> None:
+    entry = f'[[change]]\nrelease = "1.6.1"\nmetric = "{metric}"\nreason = "a register more"\n'
+    (folder / "expected-changes.toml").write_text(entry)
+
+
+def test_an_accepted_regression_is_clean_and_told(
+    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accepting(tmp_path, "lut")
+    assert gate(WORSE, "--from", "1.5.0", "--to", "1.6.1") == 0
+    assert "a register more" in capsys.readouterr().out
+
+
+def test_an_accepted_regression_that_is_no_longer_there_fails(
+    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accepting(tmp_path, "lut")
+    assert gate(SAME, "--from", "1.5.0", "--to", "1.6.1") == 1
+    assert "take it out of expected-changes.toml: lut of any cell in FINN 1.6.1" in capsys.readouterr().out
+
+
+def test_a_finn_that_cannot_be_had_is_status_2(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate(SAME, "--from", "9.9.9", "--to", "1.6.1") == 2
+    assert "error: finn-plus==9.9.9 does not exist" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------- baselines and bisecting
+
+
+def test_a_baseline_takes_the_place_of_the_old_side(gate: Gate, tmp_path: Path) -> None:
+    path = str(tmp_path / "baseline.json")
+    assert gate(WORSE, path, "--finn", "1.5.0", "-k", "A3W3", command="baseline") == 0
+    assert json.loads(Path(path).read_text())["selection"]["expression"] == "A3W3"
+    assert gate(WORSE, "--baseline", path, "--to", "1.6.1") == 1
+    assert gate(SAME, "--baseline", path, "--to", "1.5.0") == 0
+
+
+def test_a_baseline_without_a_cell_that_is_judged_is_status_2(
+    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "baseline.json"
+    assert gate(SAME, str(path), "--finn", "1.5.0", command="baseline") == 0
+    path.write_text(path.read_text().replace("A3W3-PE8", "A4W4-PE8"))
+    assert gate(SAME, "--baseline", str(path), "--to", "1.6.1") == 2
+    assert f"the baseline has no figures of {CELL}: write it anew" in capsys.readouterr().err
+
+
+def test_bisecting_names_the_first_release_that_changed(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    releases = [f"1.{n}.0" for n in range(9)]
+    monkeypatch.setattr("qnn.gate.environments.releases_between", lambda *_: releases)
+    figures: Figures = {name: {"lut": 1000 if n < 5 else 1500, "ff": n} for n, name in enumerate(releases)}
+    assert gate(figures, "--bisect", "1.0.0", "1.8.0") == 1
+    out = capsys.readouterr().out
+    assert "the first one: 1.5.0" in out
+    assert sum(f"FINN {name}: 1 tests" in out for name in releases) < 6, "halved, and each is measured once"
+    assert gate(figures, "--bisect", "1.0.0", "1.8.0", "--metric", "ff") == 1
+    assert "the first one: 1.1.0" in capsys.readouterr().out
+    assert gate({name: {"lut": 1} for name in releases}, "--bisect", "1.0.0", "1.8.0") == 0
+    assert "nothing that fails the gate changed from 1.0.0 to 1.8.0" in capsys.readouterr().out
+
+
+# -------------------------------------------------------------------------------------------------- real benchmarks
+
+
+@pytest.fixture(scope="module")
+def finn_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout that holds the installed FINN."""
+    spec = find_spec("finn")
+    assert spec is not None
+    assert spec.origin is not None
+    installed, folder = Path(spec.origin).parent, tmp_path_factory.mktemp("finn")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(installed, folder / "src" / "finn", ignore=ignored)
+    shutil.copytree(installed.parent / "finn_xsi", folder / "finn_xsi", ignore=ignored)
+    return folder
+
+
+def planted(source: Path, folder: Path, file: str, old: str, new: str) -> Path:
+    """A copy of the checkout with one text of a file replaced."""
+    shutil.copytree(source, folder)
+    path = folder / "src" / "finn" / file
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+    return folder
+
+
+def test_a_checkout_of_the_installed_finn_is_clean_and_its_faults_are_not(
+    finn_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = "builder/build_dataflow_steps.py"
+    crashing = planted(
+        finn_source,
+        tmp_path / "crashing",
+        steps,
+        '    """Run streamlining on given model.',
+        "    raise RuntimeError('planted')\n" + '    """Run streamlining on given model.',
+    )
+    folders = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
+    select = ["-k", "A3W3 and (holds_the_nodes or graph_equals)", "--foldings", "2x2", "--benchmarks", "fifos"]
+    options = [*select, *folders, "--json", str(tmp_path / "gate.json")]
+
+    assert main(["gate", "--from", INSTALLED, "--to", str(finn_source), *options]) == 0
+    record = json.loads((tmp_path / "gate.json").read_text())
+    assert record["figures_compared"] > 0
+    assert record["changes"] == []
+
+    assert main(["gate", "--from", INSTALLED, "--to", str(crashing), *options]) == 1
+    (change,) = json.loads((tmp_path / "gate.json").read_text())["changes"]
+    assert change["verdict"] == "regressed"
+    assert "failed at the step 'streamline': RuntimeError: planted" in change["why"]
+    assert "raise RuntimeError('planted')" in change["why"], "the log's last lines"
+    capsys.readouterr()
+
+
+def test_an_expression_that_selects_nothing_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
+    select = ["-k", "nonesuch", "--benchmarks", "timing"]
+    assert main(["gate", "--from", INSTALLED, "--to", INSTALLED, *select, *folders]) == 2
+    assert 'error: -k "nonesuch" --foldings 8x8 selects no benchmark' in capsys.readouterr().err
+    assert main(["gate", "--from", INSTALLED, "--to", INSTALLED, *folders, "--benchmarks", "nonesuch"]) == 2
+    assert "there is no" in capsys.readouterr().err
