@@ -7,6 +7,7 @@ QnnError
 ├── CheckpointError      a checkpoint or training state that is corrupt, foreign or of other settings
 ├── HistoryError         a table of training histories that is missing or damaged, a run that cannot enter it
 ├── ParametersError      numbers that no quantised network can have (NaN, a scale that is not positive)
+├── ModelError           a model from outside, or samples for it, that cannot be taken
 ├── TrainingError        a training that cannot go on (NaN loss, settings that contradict the state)
 ├── DataflowError        FINN refused or failed at a step
 ├── DesignError          hardware files that do not make a whole design
@@ -33,6 +34,7 @@ __all__ = [
     "DesignError",
     "EquivalenceError",
     "HistoryError",
+    "ModelError",
     "ParametersError",
     "QnnError",
     "SimulationError",
@@ -72,6 +74,10 @@ class HistoryError(QnnError):
 
 class ParametersError(QnnError, ValueError):
     """Numbers that no quantised network can have: NaN, a scale that is not positive, arrays that do not fit."""
+
+
+class ModelError(QnnError, ValueError):
+    """A model from outside, samples for it, or what was said of its input, that cannot be taken."""
 
 
 class TrainingError(QnnError):

@@ -6,6 +6,12 @@ compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: dept
           thresholds (.npz) where they are not FINN's own
           -> finn.onnx, streamlined.onnx, hardware.onnx, folded.onnx, integers.npz, dataflow.json, rtl.json, and where
           thresholds are given finn_integers.npz, those before
+own       qonnx, input_type (or null), scale, shift, folding, policy, part, clock_period_ns, fifo_depths: a model from
+          outside, as far as FINN takes it (qnn.dataflow.own)
+          -> prepared.onnx (with integers as its input), finn.onnx, whole.onnx (streamlined), streamlined.onnx (the
+          accelerator's part of it), host.onnx (what lies behind, if anything), own.json {input_type, assumed, shape,
+          reshapes, host, part, refused {stage: why}}, and of the stages that are not refused: integers.npz
+          ("integers"), hardware.onnx ("hardware"), folded.onnx, dataflow.json, rtl.json ("rtl")
 rtlsim    model (folded.onnx), inputs (.npy [N, ...]), part, clock_period_ns, simulator (verilator or vivado), cache (a
           folder for simulator libraries) -> nodes.npz, rtlsim.json: see qnn.dataflow.rtlsim
 step      library (of a stitched design), inputs (.npy [N, bytes]), input_bytes, output_beats
@@ -79,6 +85,13 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     record = {"finn_version": finn_version, "layers": layers, "hls_layers": hls_layers}
     (folder / "dataflow.json").write_text(json.dumps(record, indent=1))
     (folder / "rtl.json").write_text(json.dumps({"finn_version": finn_version, **hdl}))
+
+
+def own_job(job: Job, folder: Path, progress: Progress) -> None:
+    """A model from outside -> every file that the module's docstring lists."""
+    from qnn.dataflow import own
+
+    own.compile_own(job, folder, progress)
 
 
 def trace_job(job: Job, folder: Path, progress: Progress) -> None:
@@ -172,6 +185,7 @@ def activations_job(job: Job, folder: Path, progress: Progress) -> None:
 
 JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
     "compile": compile_job,
+    "own": own_job,
     "trace": trace_job,
     "nodes": nodes_job,
     "rtlsim": rtlsim_job,

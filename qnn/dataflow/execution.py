@@ -19,7 +19,7 @@ def _activation_scales(model: ModelWrapper) -> dict[str, np.ndarray]:
     consumers = {node.input[0]: node for node in model.graph.node}
     scales = {}
     for node in model.graph.node:
-        if node.op_type == "Quant" and model.get_initializer(node.input[0]) is None:
+        if node.op_type in ("Quant", "IntQuant") and model.get_initializer(node.input[0]) is None:
             scales[node.output[0]] = model.get_initializer(node.input[1])
         elif node.op_type == "MultiThreshold":
             after = consumers.get(node.output[0])
