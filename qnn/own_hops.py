@@ -193,8 +193,16 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     if golden is not None:
         activations = len(golden.network.layers) - 1
         if len(ours) < activations - 1:
-            raise EquivalenceError(f"QONNX has {len(ours)} activations and FINN's graph {activations}")
+            raise DataflowError(
+                f"QONNX has {len(ours)} quantised activations that the suite knows, and FINN's graph {activations}"
+            )
         inner = ours[:activations] if len(theirs) >= activations else ours[: activations - 1]
+        shapes = [[*codes.shape[1:]] for codes in (*inner, *theirs[: len(inner)])]
+        if shapes[: len(inner)] != shapes[len(inner) :]:
+            raise DataflowError(
+                f"QONNX has activations of {shapes[: len(inner)]} and FINN's graph of {shapes[len(inner) :]}, so their "
+                "codes cannot be told to be the same ones; take quantisers out that only repeat another one"
+            )
         off, same = _compare_codes(golden, pipeline.inputs(cell), inner)
         findings.figures |= {"codes": sum(map(np.size, inner)), "codes_off_by_float32": off}
         bounds = _output_bounds(pipeline, cell, golden, inner[-1])
@@ -336,6 +344,18 @@ def _throughput(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> N
         )
 
 
+_INSTEAD = {
+    "golden": "the suite's integers are of chains of activations and matrix products; the hops below are held against "
+    "FINN's streamlined graph, executed by QONNX",
+    "hardware": "FINN maps integer layers of known kinds: see docs/own-models.md for what to change in the model",
+    "cppsim": "see docs/own-models.md for what the suite's HLS headers know; finn-hlslib knows more (FINN_DEPS)",
+    "rtl": "cppsim runs what has an HLS variant alone; RTL needs weights of both signs, of two bits or more",
+    "resources": "only RTL is synthesised here; FINN's own estimate takes Vitis HLS nodes",
+    "throughput": "only RTL has cycles here",
+}
+"""What is there instead, or to do, where a hop does not run."""
+
+
 HOPS: Mapping[str, Callable[[OwnPipeline, OwnModel, _Findings], None]] = {
     "qonnx": _qonnx,
     "golden": _golden_hop,
@@ -360,7 +380,7 @@ def run_hop(name: str, pipeline: OwnPipeline, model: OwnModel, *, reproducers: P
     except (EquivalenceError, SimulationError) as error:  # a standstill of the RTL is one of its own
         verdict, detail = Verdict.DIFFERS, str(error)
     except QnnError as error:
-        verdict, detail = Verdict.NOT_RUN, str(error)
+        verdict, detail = Verdict.NOT_RUN, "; ".join(filter(None, [str(error), _INSTEAD.get(name)]))
     return Hop(
         name=name,
         verdict=verdict,

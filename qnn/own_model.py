@@ -101,16 +101,16 @@ def _dimensions(value: Any) -> list[int | str]:
     return [dim.dim_value or dim.dim_param or "?" for dim in value.type.tensor_type.shape.dim]
 
 
-def _require_fixed(value: Any, what: str, path: Path) -> None:
+def _require_fixed(value: Any, path: Path) -> None:
     shape = _dimensions(value)
     loose = [str(dim) for dim in shape if not isinstance(dim, int)]
     if loose or not shape:
         raise ModelError(
-            f"{path}: the {what} {value.name} has the shape {shape}, of which {', '.join(loose) or 'nothing'} is "
+            f"{path}: the input {value.name} has the shape {shape}, of which {', '.join(loose) or 'nothing'} is "
             f"{'not fixed' if loose else 'known'}; hardware has fixed shapes: export the model for one image (batch 1, "
             "no dynamic_axes or dynamic_shapes)"
         )
-    if what == "input" and shape[0] != 1:
+    if shape[0] != 1:
         raise ModelError(
             f"{path}: the input {value.name} has batch {shape[0]}: export the model for one image, batch 1"
         )
@@ -129,7 +129,7 @@ def _require_whole(model: Any, path: Path) -> None:
                 f"{path} has {len(ends)} {what}s ({', '.join(value.name for value in ends)}): the suite takes models "
                 "with one of each; cut the others off"
             )
-        _require_fixed(ends[0], what, path)
+    _require_fixed(inputs[0], path)
     if inputs[0].type.tensor_type.elem_type != 1:
         raise ModelError(
             f"{path}: the input {inputs[0].name} is not of type float: QONNX models take float tensors that hold the "

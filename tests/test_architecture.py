@@ -33,7 +33,8 @@ LAYERS = [
     ["evaluation"],
     ["pipeline"],
     ["reproducer", "own_pipeline", "resource_figures"],
-    ["ahead", "search", "diff", "own_hops"],
+    ["ahead", "search", "diff"],
+    ["own_hops"],
     ["cli"],
     ["__main__"],
 ]
