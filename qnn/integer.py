@@ -55,6 +55,8 @@ class IntegerLayer:
     """[outputs, steps], or [1, steps] for all channels alike, ascending; None for the last layer."""
     lowest: int = 0
     """The code below all thresholds."""
+    offsets: NDArray[np.int64] | None = None
+    """[outputs] that are added to the product; None is 0. A product of single bits by XNOR is one with offsets."""
 
     def __post_init__(self) -> None:
         if self.weights is None and self.thresholds is None:
@@ -87,8 +89,12 @@ class IntegerLayer:
         """Smallest and largest accumulator of each output, for inputs from `lowest` to `highest`."""
         if self.weights is None:
             return np.array([lowest]), np.array([highest])
-        low, high = self.weights * lowest, self.weights * highest
-        return np.minimum(low, high).sum(axis=1), np.maximum(low, high).sum(axis=1)
+        low, high, offsets = self.weights * lowest, self.weights * highest, self._offsets
+        return np.minimum(low, high).sum(axis=1) + offsets, np.maximum(low, high).sum(axis=1) + offsets
+
+    @property
+    def _offsets(self) -> NDArray[np.int64] | int:
+        return 0 if self.offsets is None else self.offsets
 
     def codes(self, accumulators: NDArray[np.int64]) -> NDArray[np.int16]:
         """Codes [images, outputs] of accumulators of the same shape."""
@@ -174,7 +180,7 @@ class IntegerNetwork:
 
     def accumulators(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
         """Accumulators [images, outputs] of layer k (from 1) on codes [images, inputs] of the activation before it."""
-        return _product(codes, self._float_weights[k - 1])
+        return _product(codes, self._float_weights[k - 1]) + self.layers[k]._offsets
 
     def magnitudes(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
         """What the same accumulators would be if all weights and codes were positive: sum |weight| |code|."""

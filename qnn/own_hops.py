@@ -129,7 +129,7 @@ def _compare_codes(
     model: HardwareModel, inputs: NDArray[Any], codes: Sequence[NDArray[np.int16]]
 ) -> tuple[int, NDArray[np.bool_]]:
     """How many of QONNX's codes float32 decided otherwise, and which images have none; each layer fed with its own."""
-    network, off = model.network, 0
+    network, off, codes = model.network, 0, list(codes)
     same = np.ones(len(inputs), np.bool_)
     # A graph that starts with a matrix product has no activation of its input.
     first = len(network.layers) - 1 - len(codes)
@@ -137,6 +137,8 @@ def _compare_codes(
         fed = inputs if k == 0 else (codes[k - 1 - first] if k > first else inputs.astype(np.int16))
         accumulators = inputs.astype(np.int64) if k == 0 else network.accumulators(k, fed)
         expected = network.layers[k].codes(accumulators)
+        if (network.layers[k].lowest, network.layers[k].highest) == (0, 1) and given.min(initial=1) < 0:
+            codes[k - first] = given = (given + 1) // 2  # FINN has bits where QONNX has -1 and 1
         places = np.argwhere(given != expected)
         _require_near_thresholds(model, k, places, given, expected, fed)
         off += len(places)
@@ -205,7 +207,7 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
             )
         off, same = _compare_codes(golden, pipeline.inputs(cell), inner)
         findings.figures |= {"codes": sum(map(np.size, inner)), "codes_off_by_float32": off}
-        bounds = _output_bounds(pipeline, cell, golden, inner[-1])
+        bounds = _output_bounds(pipeline, cell, golden, theirs[-1] if len(theirs) == len(inner) else inner[-1])
     elif len(ours) == len(theirs):
         off = 0
         for own, other in zip(ours, theirs, strict=True):
@@ -273,7 +275,7 @@ def _hardware(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> Non
 
 
 def _cppsim(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
-    pipeline.compilation(cell).require("hardware")
+    pipeline.compilation(cell).require("cppsim")
     count = len(pipeline.samples(cell))
     if _golden(pipeline, cell) is None:
         count = min(count, _NODE_IMAGES)
@@ -349,7 +351,8 @@ _INSTEAD = {
     "FINN's streamlined graph, executed by QONNX",
     "hardware": "FINN maps integer layers of known kinds: see docs/own-models.md for what to change in the model",
     "cppsim": "see docs/own-models.md for what the suite's HLS headers know; finn-hlslib knows more (FINN_DEPS)",
-    "rtl": "cppsim runs what has an HLS variant alone; RTL needs weights of both signs, of two bits or more",
+    "rtl": "cppsim runs fully connected layers that have an HLS variant alone; RTL needs weights of both signs, of two "
+    "bits or more",
     "resources": "only RTL is synthesised here; FINN's own estimate takes Vitis HLS nodes",
     "throughput": "only RTL has cycles here",
 }

@@ -25,6 +25,7 @@ __all__ = ["InputType", "OwnModel", "Preprocessing", "Samples", "parse_number", 
 
 _QUANTISERS = ("Quant", "IntQuant", "BipolarQuant", "BinaryQuant", "Trunc", "MultiThreshold", "QuantizeLinear")
 _MOST_BITS = 8
+_LARGEST = Fraction(2**126)
 RANDOM_SAMPLES = 64
 """Random inputs where no samples are given."""
 _RANDOM_SEED = 0
@@ -84,8 +85,9 @@ class Preprocessing:
         if not self.scale:
             raise ModelError("the scale is 0: every input would be the same; write what one step is worth, say 1/255")
         for name in ("scale", "shift"):
-            if not math.isfinite(float(np.float32(float(getattr(self, name))))):
-                raise ModelError(f"the {name} {getattr(self, name)} is no float32 number")
+            value = abs(getattr(self, name))
+            if value > _LARGEST or 0 < value < 1 / _LARGEST:
+                raise ModelError(f"the {name} {float(getattr(self, name)):g} is no normal float32 number")
 
     @classmethod
     def parse(cls, input_type: str | None, scale: str, shift: str) -> "Preprocessing":

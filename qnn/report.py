@@ -298,7 +298,7 @@ def _layer_table(row: Row) -> Table:
 
 _OWN_FIGURES: Mapping[str, tuple[str, str]] = {
     "images_equal": ("equal images", ",.0f"),
-    "images": ("of", ",.0f"),
+    "images": ("images", ",.0f"),
     "codes_off_by_float32": ("codes off by float32", ",.0f"),
     "qonnx_top1_percent": ("top-1 %", ".2f"),
     "rtl_top1_percent": ("top-1 %", ".2f"),
@@ -322,8 +322,10 @@ def own_table(lines: Iterable[tuple[str, str, Evidence | None, Mapping[str, Metr
     for hop, verdict, evidence, figures in lines:
         known = {name: figures[name] for name in _OWN_FIGURES if figures.get(name) is not None}
         shown = [f"{_OWN_FIGURES[name][0]} {_number(value, _OWN_FIGURES[name][1])}" for name, value in known.items()]
+        if "images" in known and "images_equal" in known:
+            shown = [f"equal in {_number(known['images_equal'])} of {_number(known['images'])} images", *shown[2:]]
         style = _VERDICTS.get(verdict, "none")
-        table.add_row(hop, f"[{style}]{verdict}[/]", evidence or _NOT_KNOWN, ", ".join(shown).replace(", of", " of"))
+        table.add_row(hop, f"[{style}]{verdict}[/]", evidence or _NOT_KNOWN, ", ".join(shown))
     return table
 
 

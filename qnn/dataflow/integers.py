@@ -21,6 +21,8 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     ``thresholds_<k>``    float32 [channels or 1, steps], as FINN computed them: a step counts where input >= threshold
     ``lowest_code_<k>``   int64 scalar, the code where no step counts
     ``weights_<k>``       int64 [outputs, inputs]
+    ``offsets_<k>``       int64 [outputs], what is added to the product, only of an XnorPopcountMatMul: of bits w and a,
+                          w == a is 1 - w + (2 w - 1) a, so its weights are 2 w - 1
     ``tail_scale``, ``tail_bias``  float32 [outputs or 1]: logits = accumulators * scale + bias
 
     Raises DataflowError on any other graph, naming the node.
@@ -52,6 +54,11 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
             if not model.get_tensor_datatype(node.input[1]).is_integer():
                 raise DataflowError(f"{node.name}: its weights are not integers")
             arrays[f"weights_{products}"] = values.T.astype(np.int64)
+            products += 1
+        elif node.op_type == "XnorPopcountMatMul":
+            bits = values.T.astype(np.int64)
+            arrays[f"weights_{products}"] = 2 * bits - 1
+            arrays[f"offsets_{products}"] = (1 - bits).sum(axis=1)
             products += 1
         elif node.op_type in tail and products == thresholdings:
             arrays[tail[node.op_type]] = values.reshape(-1).astype(np.float32)

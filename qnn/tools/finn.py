@@ -395,7 +395,7 @@ class OwnCompilation:
     part: tuple[str, ...]
     """Nodes of the accelerator's part, streamlined."""
     refused: Mapping[str, str]
-    """{stage: why}, of ``integers``, ``hardware`` and ``rtl``."""
+    """{stage: why}, of ``integers``, ``hardware``, ``cppsim`` and ``rtl``."""
 
     def require(self, stage: str) -> None:
         """Raise DataflowError, with the reason, where there is no such stage."""
@@ -642,17 +642,19 @@ def read_hardware_model(folder: Path, *, as_finn_made_it: bool = False) -> Hardw
         depth = sum(name.startswith("weights_") for name in arrays)
         thresholds = tuple(arrays[f"thresholds_{k}"] for k in range(depth))
         weights = [None, *(arrays[f"weights_{k}"] for k in range(depth))]
+        offsets = [arrays.get(f"offsets_{k}") for k in range(-1, depth)]
         lowest_codes = [int(arrays[f"lowest_code_{k}"]) for k in range(depth)]
         tail_scale, tail_bias = arrays["tail_scale"], arrays["tail_bias"]
         first, last = map(int, arrays["input_range"])
     layers, low, high = [], first, last
-    for matrix, steps, lowest in zip(weights, thresholds, lowest_codes, strict=False):
-        product = IntegerLayer(weights=matrix, thresholds=None) if matrix is not None else None
+    for matrix, offset, steps, lowest in zip(weights, offsets, thresholds, lowest_codes, strict=False):
+        product = IntegerLayer(weights=matrix, thresholds=None, offsets=offset) if matrix is not None else None
         minimum, maximum = product.accumulator_range(low, high) if product else (np.array([low]), np.array([high]))
         clipped = np.clip(np.ceil(steps.astype(np.float64)), minimum[:, None], maximum[:, None] + 1)
-        layers.append(IntegerLayer(weights=matrix, thresholds=clipped.astype(np.int64), lowest=lowest))
+        whole = clipped.astype(np.int64)
+        layers.append(IntegerLayer(weights=matrix, thresholds=whole, lowest=lowest, offsets=offset))
         low, high = lowest, layers[-1].highest
-    layers.append(IntegerLayer(weights=weights[-1], thresholds=None))
+    layers.append(IntegerLayer(weights=weights[-1], thresholds=None, offsets=offsets[-1]))
     network = IntegerNetwork(layers=tuple(layers), input_range=(first, last))
     return HardwareModel(network=network, thresholds=thresholds, tail_scale=tail_scale, tail_bias=tail_bias)
 
