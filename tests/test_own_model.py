@@ -69,7 +69,7 @@ def _of_integers() -> Any:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_dynamic, r"shape \['N', 1, 4, 4\], of which N is not fixed.* batch 1"),
+        (_dynamic, r"shape \['N', 1, 4, 4\], of which N is not fixed.*batch 1"),
         (lambda: _batch(4), r"input x has batch 4: export the model for one image"),
         (_without_quantisation, r"has no quantisation: its nodes are Relu.*train with Brevitas or QKeras"),
         (_two_inputs, r"has 2 inputs \(x, other\)"),

@@ -35,7 +35,6 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -53,7 +52,7 @@ Progress = Callable[[str], None]
 def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     """QONNX -> every file that the module's docstring lists."""
     # FINN's settings have to be there before its steps are imported.
-    from qnn.dataflow import fifos, graph, integers, rtl
+    from qnn.dataflow import folded, graph, integers
 
     config = graph.build_config(str(folder), job["clock_period_ns"], job["part"])
     progress("convert to FINN-ONNX")
@@ -71,21 +70,7 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     progress("convert to hardware")
     model = graph.to_hardware(model, config)
     model.save(str(folder / "hardware.onnx"))
-    progress("fold")
-    asked, policy = Folding.parse(job["folding"]), Policy.parse(job["policy"])
-    model, foldings = graph.fold(model, asked, policy, config)
-    fifos.set_depths(model, job["fifo_depths"])
-    model.save(str(folder / "folded.onnx"))
-    layers = graph.geometry(model, foldings, job["part"])
-    progress("estimate the HLS variant")
-    fused = graph.build_config(str(folder), job["clock_period_ns"], job["part"], standalone_thresholds=False)
-    hls_layers = graph.geometry(*graph.fold_as_hls(streamlined, asked, policy, fused), job["part"])
-    progress("generate HDL")
-    hdl = rtl.generate_rtl(model, job["part"], job["clock_period_ns"])
-    finn_version = version("finn-plus")
-    record = {"finn_version": finn_version, "layers": layers, "hls_layers": hls_layers}
-    (folder / "dataflow.json").write_text(json.dumps(record, indent=1))
-    (folder / "rtl.json").write_text(json.dumps({"finn_version": finn_version, **hdl}))
+    folded.write(model, streamlined, job, folder, config, progress)
 
 
 def own_job(job: Job, folder: Path, progress: Progress) -> None:

@@ -10,12 +10,10 @@ import copy
 import json
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from finn.builder.build_dataflow_config import DataflowBuildConfig
 from onnx import NodeProto, TensorProto, helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
@@ -23,8 +21,7 @@ from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.qcdq_to_qonnx import QCDQToQuant
 from qonnx.util.cleanup import cleanup_model
 
-from qnn.cell import Folding, Policy
-from qnn.dataflow import fifos, graph, integers, rtl
+from qnn.dataflow import folded, graph, integers
 from qnn.errors import DataflowError
 
 __all__ = ["compile_own", "prepare", "split"]
@@ -250,29 +247,6 @@ def compile_own(job: dict[str, Any], folder: Path, progress: Callable[[str], Non
     else:
         refused["cppsim"] = refused["rtl"] = refused["hardware"]
     if "rtl" not in refused:
-        attempt("rtl", "make RTL", lambda: _make_rtl(made[0], part, job, folder, config))
+        attempt("rtl", "make RTL", lambda: folded.write(made[0], part, job, folder, config, progress))
     record |= {"host": describe(host), "part": describe(part), "refused": refused}
     (folder / "own.json").write_text(json.dumps(record, indent=1))
-
-
-def _make_rtl(
-    hardware: ModelWrapper,
-    part: ModelWrapper,
-    job: dict[str, Any],
-    folder: Path,
-    config: DataflowBuildConfig,
-) -> None:
-    """What the job ``compile`` leaves of folding, geometry and HDL."""
-    asked, policy = Folding.parse(job["folding"]), Policy.parse(job["policy"])
-    folded, foldings = graph.fold(hardware, asked, policy, config)
-    fifos.set_depths(folded, job["fifo_depths"])
-    folded.save(str(folder / "folded.onnx"))
-    fused = graph.build_config(str(folder), job["clock_period_ns"], job["part"], standalone_thresholds=False)
-    record = {
-        "finn_version": version("finn-plus"),
-        "layers": graph.geometry(folded, foldings, job["part"]),
-        "hls_layers": graph.geometry(*graph.fold_as_hls(part, asked, policy, fused), job["part"]),
-    }
-    hdl = rtl.generate_rtl(folded, job["part"], job["clock_period_ns"])
-    (folder / "dataflow.json").write_text(json.dumps(record, indent=1))
-    (folder / "rtl.json").write_text(json.dumps({"finn_version": record["finn_version"], **hdl}))
