@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures.cppsim",
     "fixtures.activations",
     "fixtures.random_runs",
+    "fixtures.own_models",
     "fixtures.recording",
     "fixtures.clock",
     "fixtures.mutation",

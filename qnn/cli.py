@@ -119,8 +119,29 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--policy", default="uniform", help=" or ".join(Policy))
     diff.add_argument("--thresholds", default="finn", help=" or ".join(Thresholds))
     diff.set_defaults(run=_diff)
+    check = commands.add_parser(
+        "check",
+        help="a QONNX model of yours through every hop",
+        description=(
+            "A QONNX model (Brevitas, QKeras, the QONNX model zoo) through every hop to RTL, resources and throughput. "
+            "Exit status: 0 all hops ran and are equal, 1 something differs, 2 nothing differs but something could "
+            "not be checked."
+        ),
+    )
+    check.add_argument("model", type=Path, help="the .onnx file, of batch 1")
+    check.add_argument(
+        "--samples", type=Path, metavar="in.npz", help="x [N, ...] and, if there are labels, y [N] (random inputs)"
+    )
+    check.add_argument("--input", metavar="uint8", help="integers that the accelerator takes (as annotated, or uint8)")
+    check.add_argument("--scale", default="1", metavar="1/255", help="the model gets scale * x + shift of them (1)")
+    check.add_argument("--shift", default="0", metavar="-1", help="see --scale (0); write --shift=-1/2")
+    check.add_argument("--folding", "--foldings", default="8x8", help="PE x SIMD (%(default)s)")
+    check.add_argument("--policy", default="uniform", help=" or ".join(Policy))
+    check.add_argument("--part", default=PART, help=PART)
+    check.set_defaults(run=_check)
     for command in (search, diff):
         command.add_argument("--dataset", default=DATASETS[0], help=" or ".join(DATASETS))
+    for command in (search, diff, check):
         command.add_argument(
             "--store",
             type=Path,
@@ -373,6 +394,52 @@ def _diff(options: argparse.Namespace) -> None:
         raise EquivalenceError(f"{cell} differs at: {', '.join(names)}")
 
 
+NOT_CHECKED = 2
+"""Exit status of `check` where nothing differs, and something could not be compared."""
+
+
+def _check(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from qnn.own_hops import HOPS, Hop, Verdict, run_hop
+    from qnn.own_model import OwnModel, Preprocessing
+    from qnn.own_pipeline import OwnPipeline
+    from qnn.report import own_table
+    from qnn.store import Store
+
+    try:
+        reference.part(options.part)
+        model = OwnModel(
+            path=options.model,
+            folding=Folding.parse(options.folding),
+            policy=Policy.parse(options.policy),
+            preprocessing=Preprocessing.parse(options.input, options.scale, options.shift),
+            samples=options.samples,
+        )
+        model.require_readable()
+        pipeline, console = OwnPipeline(store=Store(options.store), part=options.part), Console(highlight=False)
+        found: list[Hop] = []
+        with console.status("FINN reads the model ...") as status:
+            samples, compilation = pipeline.samples(model), pipeline.compilation(model)
+            for name in HOPS:
+                status.update(f"{name}: building what is not in the store ...")
+                found.append(run_hop(name, pipeline, model, reproducers=options.results / "reproducers"))
+    except (QnnError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_CHECKED
+    assumed = ", assumed: --input says otherwise" if compilation.assumed else ""
+    console.print(f"{model} on {options.part}; input {compilation.input_type.lower()}{assumed}; {samples.source}")
+    if host := (*compilation.reshapes, *compilation.host):
+        console.print(f"on the host: {', '.join(host)}", soft_wrap=True)
+    console.print(own_table((hop.name, hop.verdict, hop.evidence, hop.figures) for hop in found))
+    for hop in found:
+        if hop.detail is not None:
+            console.print(f"\n{hop.name}: {escape(hop.detail)}", soft_wrap=True)
+    verdicts = {hop.verdict for hop in found}
+    return 1 if Verdict.DIFFERS in verdicts else NOT_CHECKED if Verdict.NOT_RUN in verdicts else 0
+
+
 def _checkpoint(options: argparse.Namespace) -> "Checkpoint":
     path = Path(options.checkpoint)
     asked = None if options.dataset is None else dataset_name(options.dataset)
@@ -450,7 +517,7 @@ def _print_findings(report: "Report") -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 after an error that is told on stderr, 130 after Ctrl-C.
 
-    ``doctor`` and the gate have exit statuses of their own.
+    ``doctor``, `check` and the gate have exit statuses of their own.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -19,7 +19,7 @@ from qnn.cell import Cell
 from qnn.divergence import Divergence, first_divergence, stages
 from qnn.equivalence import Codes, Products
 from qnn.errors import CellError, EquivalenceError, QnnError
-from qnn.pipeline import CPPSIM_IMAGES, Pipeline
+from qnn.pipeline import CPPSIM_IMAGES, HardwarePipeline, Pipeline, S
 from qnn.tools.finn import NodeValues
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "hops",
     "require_equal_nodes",
     "require_equal_rtl",
+    "streamlined_nodes",
     "write_reproducer",
 ]
 
@@ -84,7 +85,7 @@ def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Iterator[Hop]
 
 
 def require_equal_rtl(
-    pipeline: Pipeline, cell: Cell, expected: NDArray[np.int64], got: NDArray[np.int64], reproducers: Path
+    pipeline: HardwarePipeline[S], cell: S, expected: NDArray[np.int64], got: NDArray[np.int64], reproducers: Path
 ) -> None:
     """Raise EquivalenceError unless the RTL's accumulators [images, classes] of the first images are the expected ones.
 
@@ -104,8 +105,8 @@ def require_equal_rtl(
 
 def require_equal_nodes(
     name: str,
-    pipeline: Pipeline,
-    cell: Cell,
+    pipeline: HardwarePipeline[S],
+    cell: S,
     images: Sequence[int],
     nodes: Sequence[NodeValues],
     model: Path,
@@ -122,10 +123,10 @@ def require_equal_nodes(
 
 
 def write_reproducer(
-    pipeline: Pipeline, cell: Cell, divergence: Divergence, model: Path, images: Sequence[int], folder: Path
+    pipeline: HardwarePipeline[S], cell: S, divergence: Divergence, model: Path, images: Sequence[int], folder: Path
 ) -> Path:
     """A folder below `folder` with the one wrong node of `model`, what it has to give for `images`, and a script."""
-    values = stages(pipeline.hardware_model(cell).network, pipeline.images(cell).pixels[list(images)])
+    values = stages(pipeline.hardware_model(cell).network, pipeline.inputs(cell)[list(images)])
     case = reproducer.NodeCase(
         name=divergence.node,
         op_type=divergence.op_type,
@@ -153,10 +154,10 @@ def write_reproducer(
 
 
 def first_wrong(
-    name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues]
+    name: str, pipeline: HardwarePipeline[S], cell: S, images: Sequence[int], nodes: Sequence[NodeValues]
 ) -> Divergence | None:
     """The first of a hop's `nodes` that does not give FINN's integers for these images."""
-    pixels = pipeline.images(cell).pixels[list(images)]
+    pixels = pipeline.inputs(cell)[list(images)]
     return first_divergence(name, pipeline.hardware_model(cell).network, pixels, nodes, images)
 
 
@@ -218,17 +219,25 @@ def _exactly(
 
 
 def _streamlined(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    nodes = _streamlined_nodes(_of(images, pipeline.graph_run(cell)))
+    nodes = streamlined_nodes(_of(images, pipeline.graph_run(cell)))
     return _exactly("streamlined graph", pipeline, cell, images, nodes, pipeline.graph(cell, "streamlined"))
 
 
-def _streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
-    """What ``Pipeline.graph_run`` gives, node by node: FINN numbers both kinds of nodes in the order of the stream."""
-    nodes = []
-    for k, (codes, products) in enumerate(zip(equivalence.codes_of(run), equivalence.products_of(run), strict=True)):
-        for op_type, values in (("MultiThreshold", codes), ("MatMul", products)):
-            nodes.append(NodeValues(name=f"{op_type}_{k}", op_type=op_type, values=values.astype(np.int64)))
-    return nodes
+def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
+    """What ``HardwarePipeline.graph_run`` gives, node by node: FINN numbers both kinds of nodes in stream order.
+
+    The input goes into an activation first, or, where there is one less of them, into a matrix product.
+    """
+    codes, products = equivalence.codes_of(run), equivalence.products_of(run)
+    kinds: list[tuple[str, Sequence[NDArray[Any]]]] = [("MultiThreshold", codes), ("MatMul", products)]
+    if len(products) > len(codes):
+        kinds.reverse()
+    return [
+        NodeValues(name=f"{op_type}_{k}", op_type=op_type, values=values[k].astype(np.int64))
+        for k in range(max(len(codes), len(products)))
+        for op_type, values in kinds
+        if k < len(values)
+    ]
 
 
 def _hardware_graph(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:

@@ -8,6 +8,7 @@ width converter leaves what it is given as it is.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from qnn.integer import IntegerNetwork
 from qnn.tools import verilator
 from qnn.tools.finn import LayerGeometry, NodeValues
 
-__all__ = ["Divergence", "explaining_weights", "first_divergence", "read_taps", "stages"]
+__all__ = ["Divergence", "explaining_weights", "first_divergence", "first_unlike", "read_taps", "stages"]
 
 _MATRIX = ("MVAU", "MatMul")
 _ACTIVATION = ("Thresholding", "MultiThreshold")
@@ -70,7 +71,7 @@ def read_taps(layers: Sequence[LayerGeometry], streams: Sequence[NDArray[np.uint
     return nodes
 
 
-def stages(network: IntegerNetwork, pixels: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+def stages(network: IntegerNetwork, pixels: NDArray[Any]) -> list[NDArray[np.int64]]:
     """[images, channels] of every stage; top-1 is the first of the largest accumulators, one channel."""
     found = [pixels.astype(np.int64)]
     for layer in network.trace(pixels):
@@ -89,7 +90,7 @@ def _stages_on(node: NodeValues, following: NodeValues | None) -> int:
 def first_divergence(
     hop: str,
     network: IntegerNetwork,
-    pixels: NDArray[np.uint8],
+    pixels: NDArray[Any],
     nodes: Sequence[NodeValues],
     images: Sequence[int] | None = None,
 ) -> Divergence | None:
@@ -98,10 +99,11 @@ def first_divergence(
     `images` are the numbers of `pixels` in the data set, 0 and up by default.
     """
     numbers = range(len(pixels)) if images is None else images
-    expected, stage = stages(network, pixels), 0
     taken = len(pixels)
     stopped: Divergence | None = None
     kinds = [node for node in nodes if node.op_type.startswith((*_MATRIX, *_ACTIVATION, "LabelSelect"))]
+    # Where the input goes into a matrix unit as it is, pixels are the codes.
+    expected, stage = stages(network, pixels), int(bool(kinds) and kinds[0].op_type.startswith(_MATRIX))
     following = dict(zip((node.name for node in kinds), kinds[1:], strict=False))
     for node in nodes:
         before = stage
@@ -145,6 +147,62 @@ def first_divergence(
             )
         taken = len(given)
     return stopped
+
+
+_KINDS = {
+    "MultiThreshold": "activation",
+    "Thresholding": "activation",
+    "MatMul": "product",
+    "XnorPopcountMatMul": "product",
+    "MVAU": "product",
+    "VVAU": "product",
+    "Im2Col": "window",
+    "ConvolutionInputGenerator": "window",
+    "MaxPoolNHWC": "pool",
+    "Pool": "pool",
+}
+"""What is the same in a streamlined graph, a hardware graph and its HLS and RTL variants."""
+
+
+def _by_kind(nodes: Sequence[NodeValues]) -> dict[tuple[str, int], NodeValues]:
+    """{(kind, how many of the kind came before)}; nodes of other kinds are left out."""
+    found: dict[tuple[str, int], NodeValues] = {}
+    for node in nodes:
+        kind = _KINDS.get(node.op_type.removesuffix("_hls").removesuffix("_rtl"))
+        if kind is not None:
+            found[kind, sum(key[0] == kind for key in found)] = node
+    return found
+
+
+def first_unlike(
+    hop: str, reference: Sequence[NodeValues], nodes: Sequence[NodeValues], images: Sequence[int]
+) -> str | None:
+    """The first of `nodes` that does not give what its counterpart in another graph, `reference`, gives.
+
+    For graphs that are no chain of an IntegerNetwork. Counterparts are of the same kind and number, and the last
+    nodes are counterparts anyway. Values are [images, elements]; None where all are equal.
+    """
+    expected = _by_kind(reference)
+    if any(node.op_type == "Transpose" for node in reference):  # activations may be on either side of one
+        expected = {key: node for key, node in expected.items() if key[0] != "activation"}
+    pairs = [(node, expected.get(key)) for key, node in _by_kind(nodes).items()]
+    for node, other in [*pairs, (nodes[-1], reference[-1])]:
+        if other is None:
+            continue
+        if node.values.shape != other.values.shape:
+            return (
+                f"{hop}: {node.name} ({node.op_type}) gives {list(node.values.shape)} values and {other.name} "
+                f"({other.op_type}) {list(other.values.shape)}"
+            )
+        wrong = np.argwhere(node.values != other.values)
+        if len(wrong):
+            row, element = map(int, wrong[0])
+            return (
+                f"{hop}: the first wrong node is {node.name} ({node.op_type}), in {len(np.unique(wrong[:, 0]))} of "
+                f"{len(images)} images; image {images[row]}, element {element}: expected "
+                f"{other.values[row, element]} of {other.name}, got {node.values[row, element]}"
+            )
+    return None
 
 
 def _around(

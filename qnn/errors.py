@@ -7,6 +7,7 @@ QnnError
 ├── CheckpointError      a checkpoint or training state that is corrupt, foreign or of other settings
 ├── HistoryError         a table of training histories that is missing or damaged, a run that cannot enter it
 ├── ParametersError      numbers that no quantised network can have (NaN, a scale that is not positive)
+├── ModelError           a model from outside, or samples for it, that cannot be taken
 ├── TrainingError        a training that cannot go on (NaN loss, settings that contradict the state)
 ├── DataflowError        FINN refused or failed at a step
 ├── FinnUnavailable      a release or checkout of FINN that does not exist or cannot be installed here
@@ -37,6 +38,7 @@ __all__ = [
     "FinnUnavailable",
     "GateError",
     "HistoryError",
+    "ModelError",
     "ParametersError",
     "QnnError",
     "SimulationError",
@@ -76,6 +78,10 @@ class HistoryError(QnnError):
 
 class ParametersError(QnnError, ValueError):
     """Numbers that no quantised network can have: NaN, a scale that is not positive, arrays that do not fit."""
+
+
+class ModelError(QnnError, ValueError):
+    """A model from outside, samples for it, or what was said of its input, that cannot be taken."""
 
 
 class TrainingError(QnnError):

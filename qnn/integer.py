@@ -42,7 +42,7 @@ __all__ = [
 _EXACT_LIMIT = 2**53
 _EXACT_LIMIT_FLOAT32 = 2**24
 _CHUNK_IMAGES = 1000
-_PIXELS = np.arange(256)
+_PIXELS = (0, 255)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +55,8 @@ class IntegerLayer:
     """[outputs, steps], or [1, steps] for all channels alike, ascending; None for the last layer."""
     lowest: int = 0
     """The code below all thresholds."""
+    offsets: NDArray[np.int64] | None = None
+    """[outputs] that are added to the product; None is 0. A product of single bits by XNOR is one with offsets."""
 
     def __post_init__(self) -> None:
         if self.weights is None and self.thresholds is None:
@@ -87,8 +89,12 @@ class IntegerLayer:
         """Smallest and largest accumulator of each output, for inputs from `lowest` to `highest`."""
         if self.weights is None:
             return np.array([lowest]), np.array([highest])
-        low, high = self.weights * lowest, self.weights * highest
-        return np.minimum(low, high).sum(axis=1), np.maximum(low, high).sum(axis=1)
+        low, high, offsets = self.weights * lowest, self.weights * highest, self._offsets
+        return np.minimum(low, high).sum(axis=1) + offsets, np.maximum(low, high).sum(axis=1) + offsets
+
+    @property
+    def _offsets(self) -> NDArray[np.int64] | int:
+        return 0 if self.offsets is None else self.offsets
 
     def codes(self, accumulators: NDArray[np.int64]) -> NDArray[np.int16]:
         """Codes [images, outputs] of accumulators of the same shape."""
@@ -124,6 +130,8 @@ class IntegerNetwork:
     """A chain of layers: the input layer (thresholds on pixels), then layers with weights."""
 
     layers: tuple[IntegerLayer, ...]
+    input_range: tuple[int, int] = _PIXELS
+    """Lowest and highest pixel: those of uint8, where a model from outside does not say otherwise."""
 
     def __post_init__(self) -> None:
         if len(self.layers) < 2 or self.layers[0].weights is not None or self.layers[-1].thresholds is not None:
@@ -172,7 +180,7 @@ class IntegerNetwork:
 
     def accumulators(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
         """Accumulators [images, outputs] of layer k (from 1) on codes [images, inputs] of the activation before it."""
-        return _product(codes, self._float_weights[k - 1])
+        return _product(codes, self._float_weights[k - 1]) + self.layers[k]._offsets
 
     def magnitudes(self, k: int, codes: NDArray[np.int16]) -> NDArray[np.int64]:
         """What the same accumulators would be if all weights and codes were positive: sum |weight| |code|."""
@@ -180,19 +188,32 @@ class IntegerNetwork:
 
     @cached_property
     def _pixel_codes(self) -> NDArray[np.int16]:
-        """Codes of the 256 pixel values, [256, 1] or [256, inputs]."""
-        thresholds = self.layers[0].thresholds
+        """Codes of every pixel value from the lowest on, [values, 1] or [values, inputs]."""
+        thresholds, (low, high) = self.layers[0].thresholds, self.input_range
         assert thresholds is not None
-        return self.layers[0].codes(np.repeat(_PIXELS[:, None], len(thresholds), axis=1))
+        return self.layers[0].codes(np.repeat(np.arange(low, high + 1)[:, None], len(thresholds), axis=1))
 
-    def trace(self, pixels: NDArray[np.uint8]) -> tuple[LayerTrace, ...]:
-        """Accumulators and codes of every layer, the input layer first, for pixels [images, inputs]."""
-        if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != self.inputs:
-            raise ParametersError(
-                f"pixels have to be uint8 [images, {self.inputs}], not {pixels.dtype} {list(pixels.shape)}"
+    def _require_pixels(self, pixels: NDArray[Any]) -> None:
+        low, high = self.input_range
+        kind = "uint8" if self.input_range == _PIXELS else f"whole numbers of {low} to {high}"
+        fit = pixels.dtype == np.uint8
+        if self.input_range != _PIXELS:
+            fit = (
+                np.issubdtype(pixels.dtype, np.integer)
+                and low <= pixels.min(initial=low)
+                and pixels.max(initial=high) <= high
             )
-        table = self._pixel_codes
-        codes = table[:, 0][pixels] if table.shape[1] == 1 else table[pixels, np.arange(table.shape[1])]
+        if not fit or pixels.ndim != 2 or pixels.shape[1] != self.inputs:
+            raise ParametersError(
+                f"pixels have to be {kind} [images, {self.inputs}], not {pixels.dtype} {list(pixels.shape)}"
+            )
+
+    def trace(self, pixels: NDArray[Any]) -> tuple[LayerTrace, ...]:
+        """Accumulators and codes of every layer, the input layer first, for pixels [images, inputs]."""
+        self._require_pixels(pixels)
+        table, low = self._pixel_codes, self.input_range[0]
+        places = pixels.astype(np.int64) - low if low else pixels
+        codes = table[:, 0][places] if table.shape[1] == 1 else table[places, np.arange(table.shape[1])]
         traces = [LayerTrace(accumulators=None, codes=codes)]
         for k, layer in enumerate(self.layers[1:], start=1):
             accumulators = self.accumulators(k, codes)
@@ -203,12 +224,12 @@ class IntegerNetwork:
                 traces.append(LayerTrace(accumulators=accumulators, codes=codes))
         return tuple(traces)
 
-    def evaluate(self, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def evaluate(self, pixels: NDArray[Any]) -> NDArray[np.int64]:
         """Accumulators [images, classes] of the last layer for pixels [images, inputs]."""
         chunks = [self._last(pixels[start : start + _CHUNK_IMAGES]) for start in range(0, len(pixels), _CHUNK_IMAGES)]
         return np.concatenate(chunks) if chunks else self._last(pixels)
 
-    def _last(self, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def _last(self, pixels: NDArray[Any]) -> NDArray[np.int64]:
         accumulators = self.trace(pixels)[-1].accumulators
         assert accumulators is not None
         return accumulators

@@ -10,9 +10,11 @@ from rich.table import Table
 from qnn.cell import Quantization, Thresholds
 from qnn.results import Evidence, Metric, Row, Status
 
-__all__ = ["summary"]
+__all__ = ["OWN_HOP", "own_table", "summary"]
 
 _NOT_KNOWN = "-"
+OWN_HOP = "own: "
+"""What the hop of a row begins with that is about a model from outside."""
 _LEAST_WIDTH = 160
 """Columns that the tables need; a narrower terminal wraps their lines rather than losing figures."""
 _EXACT = f"-{Thresholds.EXACT}"
@@ -26,7 +28,7 @@ def _frame(rows: Sequence[Row]) -> pd.DataFrame:
     merged: dict[tuple[str, str], dict[str, Metric]] = {}
     found: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
-        if row.cell is None or "-" not in row.cell:
+        if row.cell is None or "-" not in row.cell or row.hop.startswith(OWN_HOP):
             continue
         trained, _, folding = row.cell.partition("-PE")
         key = (trained, f"PE{folding}" if folding else "")
@@ -294,6 +296,52 @@ def _layer_table(row: Row) -> Table:
     return table
 
 
+_OWN_FIGURES: Mapping[str, tuple[str, str]] = {
+    "images_equal": ("equal images", ",.0f"),
+    "images": ("images", ",.0f"),
+    "codes_off_by_float32": ("codes off by float32", ",.0f"),
+    "qonnx_top1_percent": ("top-1 %", ".2f"),
+    "rtl_top1_percent": ("top-1 %", ".2f"),
+    "nodes": ("nodes", ",.0f"),
+    "lut": ("LUT", ",.0f"),
+    "ff": ("FF", ",.0f"),
+    "bram36": ("BRAM36", ",.1f"),
+    "dsp": ("DSP", ",.0f"),
+    "tightest_left_percent": ("% left of the tightest", ".0f"),
+    "initiation_interval_cycles": ("II cycles", ",.0f"),
+    "latency_cycles": ("latency cycles", ",.0f"),
+    "throughput_images_per_s": ("images/s", ",.0f"),
+}
+_VERDICTS = {"equal": "green", "differs": "red", "not run": "yellow"}
+_VERDICT_OF = {Status.PASSED: "equal", Status.SKIPPED: "not run", Status.XFAILED: "not run"}
+
+
+def own_table(lines: Iterable[tuple[str, str, Evidence | None, Mapping[str, Metric]]]) -> Table:
+    """A model from outside: a line for each (hop, verdict, evidence, figures)."""
+    table = Table("hop", "verdict", "evidence", "figures", box=None, pad_edge=False, header_style="dim")
+    for hop, verdict, evidence, figures in lines:
+        known = {name: figures[name] for name in _OWN_FIGURES if figures.get(name) is not None}
+        shown = [f"{_OWN_FIGURES[name][0]} {_number(value, _OWN_FIGURES[name][1])}" for name, value in known.items()]
+        if "images" in known and "images_equal" in known:
+            shown = [f"equal in {_number(known['images_equal'])} of {_number(known['images'])} images", *shown[2:]]
+        style = _VERDICTS.get(verdict, "none")
+        table.add_row(hop, f"[{style}]{verdict}[/]", evidence or _NOT_KNOWN, ", ".join(shown))
+    return table
+
+
+def _own_tables(rows: Sequence[Row]) -> Iterator[str | Table]:
+    """Each model from outside with its folding, hop by hop."""
+    own = [row for row in rows if row.hop.startswith(OWN_HOP)]
+    for cell in dict.fromkeys(row.cell for row in own):
+        yield f"[bold]{cell}[/]"
+        yield own_table(
+            (row.hop.removeprefix(OWN_HOP), _VERDICT_OF.get(row.status, "differs"), row.evidence, row.metrics)
+            for row in own
+            if row.cell == cell
+        )
+        yield ""
+
+
 def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
     """The session's results as text: a heading per trained cell, a line per folding, then what was not obtained."""
     rows = list(rows)
@@ -303,6 +351,7 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         force_terminal=color,
         color_system="standard" if color else None,
     )
+    console.print(*_own_tables(rows), sep="\n", highlight=False)
     frame = _frame(rows)
     names, exact = (frame.index.get_level_values(level) for level in ("trained", "folding"))
     exact = exact.str.endswith(_EXACT)

@@ -9,6 +9,8 @@ none of them: :mod:`qnn.tools.finn` starts the process.
 =============  ==================================================================================
 session        FINN without vendor tools
 graph          QONNX -> streamlined -> hardware graph -> folded RTL nodes
+own            a model from outside: its input prepared, and as far towards hardware as FINN takes it
+folded         a hardware graph folded, described and made into RTL
 integers       the hardware integer model, read from the streamlined graph
 rtl            FINN's HDL of each node, as files with relative names
 execution      graphs executed in Python by QONNX

@@ -6,6 +6,13 @@ compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: dept
           thresholds (.npz) where they are not FINN's own
           -> finn.onnx, streamlined.onnx, hardware.onnx, folded.onnx, integers.npz, dataflow.json, rtl.json, and where
           thresholds are given finn_integers.npz, those before
+own       qonnx, input_type (or null), scale, shift, folding, policy, part, clock_period_ns, fifo_depths: a model from
+          outside, as far as FINN takes it (qnn.dataflow.own)
+          -> prepared.onnx (with integers as its input), finn.onnx, whole.onnx (streamlined), streamlined.onnx (the
+          accelerator's part of it), host.onnx (what lies behind, if anything), own.json {input_type, assumed, shape,
+          reshapes, host, part, refused {stage: why}}, and of the stages that are not refused: integers.npz
+          ("integers"), hardware.onnx ("hardware"), folded.onnx, dataflow.json, rtl.json ("rtl"); "cppsim" may be
+          refused too, which is a job of its own
 rtlsim    model (folded.onnx), inputs (.npy [N, ...]), part, clock_period_ns, simulator (verilator or vivado), cache (a
           folder for simulator libraries) -> nodes.npz, rtlsim.json: see qnn.dataflow.rtlsim
 step      library (of a stitched design), inputs (.npy [N, bytes]), input_bytes, output_beats
@@ -28,7 +35,6 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -46,7 +52,7 @@ Progress = Callable[[str], None]
 def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     """QONNX -> every file that the module's docstring lists."""
     # FINN's settings have to be there before its steps are imported.
-    from qnn.dataflow import fifos, graph, integers, rtl
+    from qnn.dataflow import folded, graph, integers
 
     config = graph.build_config(str(folder), job["clock_period_ns"], job["part"])
     progress("convert to FINN-ONNX")
@@ -64,21 +70,14 @@ def compile_job(job: Job, folder: Path, progress: Progress) -> None:
     progress("convert to hardware")
     model = graph.to_hardware(model, config)
     model.save(str(folder / "hardware.onnx"))
-    progress("fold")
-    asked, policy = Folding.parse(job["folding"]), Policy.parse(job["policy"])
-    model, foldings = graph.fold(model, asked, policy, config)
-    fifos.set_depths(model, job["fifo_depths"])
-    model.save(str(folder / "folded.onnx"))
-    layers = graph.geometry(model, foldings, job["part"])
-    progress("estimate the HLS variant")
-    fused = graph.build_config(str(folder), job["clock_period_ns"], job["part"], standalone_thresholds=False)
-    hls_layers = graph.geometry(*graph.fold_as_hls(streamlined, asked, policy, fused), job["part"])
-    progress("generate HDL")
-    hdl = rtl.generate_rtl(model, job["part"], job["clock_period_ns"])
-    finn_version = version("finn-plus")
-    record = {"finn_version": finn_version, "layers": layers, "hls_layers": hls_layers}
-    (folder / "dataflow.json").write_text(json.dumps(record, indent=1))
-    (folder / "rtl.json").write_text(json.dumps({"finn_version": finn_version, **hdl}))
+    folded.write(model, streamlined, job, folder, config, progress)
+
+
+def own_job(job: Job, folder: Path, progress: Progress) -> None:
+    """A model from outside -> every file that the module's docstring lists."""
+    from qnn.dataflow import own
+
+    own.compile_own(job, folder, progress)
 
 
 def trace_job(job: Job, folder: Path, progress: Progress) -> None:
@@ -172,6 +171,7 @@ def activations_job(job: Job, folder: Path, progress: Progress) -> None:
 
 JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
     "compile": compile_job,
+    "own": own_job,
     "trace": trace_job,
     "nodes": nodes_job,
     "rtlsim": rtlsim_job,

@@ -1,5 +1,7 @@
 """Graphs executed by FINN: QONNX's and streamlined ones on whole batches, FINN's hardware nodes image by image."""
 
+import copy
+
 import numpy as np
 from finn.core.onnx_exec import execute_onnx
 from qonnx.core.modelwrapper import ModelWrapper
@@ -8,6 +10,8 @@ from qonnx.transformation.infer_shapes import InferShapes
 from qnn.errors import DataflowError
 
 __all__ = ["trace", "trace_nodes"]
+
+_PRODUCTS = ("Gemm", "MatMul", "XnorPopcountMatMul")
 
 
 def _activation_scales(model: ModelWrapper) -> dict[str, np.ndarray]:
@@ -19,7 +23,7 @@ def _activation_scales(model: ModelWrapper) -> dict[str, np.ndarray]:
     consumers = {node.input[0]: node for node in model.graph.node}
     scales = {}
     for node in model.graph.node:
-        if node.op_type == "Quant" and model.get_initializer(node.input[0]) is None:
+        if node.op_type in ("Quant", "IntQuant", "BipolarQuant") and model.get_initializer(node.input[0]) is None:
             scales[node.output[0]] = model.get_initializer(node.input[1])
         elif node.op_type == "MultiThreshold":
             after = consumers.get(node.output[0])
@@ -34,19 +38,24 @@ def trace(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
     ``codes_<k>`` int16 [N, ...] of each quantised activation, and ``products_<k>`` of each matrix product that is one
     in the graph (in FINN's it is of integers), as it was summed up.
 
-    The graph was made for batch 1; its input's first dimension is set to N and all shapes are inferred anew.
+    The graph was made for batch 1; its input's first dimension is set to N and all shapes are inferred anew. One of
+    images [N, channels, height, width] is run image by image, since its reshapes and pools hold the batch.
     """
+    if inputs.ndim > 2 and len(inputs) > 1:
+        single = [trace(ModelWrapper(copy.deepcopy(model.model)), image[None]) for image in inputs]
+        return {key: np.concatenate([arrays[key] for arrays in single]) for key in single[0]}
     name = model.graph.input[0].name
-    model.set_tensor_shape(name, list(inputs.shape))
-    del model.graph.value_info[:]
     output = model.graph.output[0]
-    output.type.tensor_type.shape.dim[0].dim_value = len(inputs)
-    model = model.transform(InferShapes())
+    if len(inputs) > 1:
+        model.set_tensor_shape(name, list(inputs.shape))
+        del model.graph.value_info[:]
+        output.type.tensor_type.shape.dim[0].dim_value = len(inputs)
+        model = model.transform(InferShapes())
     tensors = execute_onnx(model, {name: inputs.astype(np.float32)}, return_full_exec_context=True)
     arrays = {"output": np.asarray(tensors[output.name])}
     for k, (tensor, scale) in enumerate(_activation_scales(model).items()):
         arrays[f"codes_{k}"] = np.rint(tensors[tensor] / scale).astype(np.int16)
-    products = [node.output[0] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
+    products = [node.output[0] for node in model.graph.node if node.op_type in _PRODUCTS]
     return arrays | {f"products_{k}": tensors[tensor] for k, tensor in enumerate(products)}
 
 

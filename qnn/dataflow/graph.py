@@ -9,6 +9,7 @@ fold_as_hls()   the same network as the study built it, HLS nodes with fused act
 """
 
 import copy
+from collections.abc import Collection
 
 from finn.analysis.fpgadataflow.exp_cycles_per_layer import exp_cycles_per_layer
 from finn.analysis.fpgadataflow.res_estimation import res_estimation
@@ -33,6 +34,7 @@ __all__ = [
     "NodeRecord",
     "build_config",
     "convert",
+    "cut_behind",
     "fold",
     "fold_as_hls",
     "geometry",
@@ -59,10 +61,10 @@ def build_config(
     )
 
 
-def convert(qonnx_path: str, config: DataflowBuildConfig) -> ModelWrapper:
-    """The network in FINN-ONNX, its input annotated as 8-bit pixels."""
+def convert(qonnx_path: str, config: DataflowBuildConfig, input_type: str = "UINT8") -> ModelWrapper:
+    """The network in FINN-ONNX, its input annotated with a QONNX data type, by default as 8-bit pixels."""
     model = compat.with_gemm_biases(cleanup_model(ModelWrapper(qonnx_path)))
-    model.set_tensor_datatype(model.graph.input[0].name, DataType["UINT8"])
+    model.set_tensor_datatype(model.graph.input[0].name, DataType[input_type])
     for step in (steps.step_qonnx_to_finn, steps.step_tidy_up):
         model = step(model, config)
     return model
@@ -85,8 +87,8 @@ def streamline(converted: ModelWrapper, config: DataflowBuildConfig) -> ModelWra
     return model
 
 
-def to_hardware(model: ModelWrapper, config: DataflowBuildConfig) -> ModelWrapper:
-    """Thresholding and MVAU nodes alone: the graph ends with the last MVAU's accumulators.
+def to_hardware(model: ModelWrapper, config: DataflowBuildConfig, *, others: Collection[str] = ()) -> ModelWrapper:
+    """Thresholding and MVAU nodes alone, and those of `others`: the graph ends with the last MVAU's accumulators.
 
     A LabelSelect right behind that MVAU stays.
     """
@@ -97,13 +99,19 @@ def to_hardware(model: ModelWrapper, config: DataflowBuildConfig) -> ModelWrappe
         raise DataflowError("FINN made no matrix-vector unit of this network")
     if [node.op_type for node in nodes[last + 1 :][:1]] == ["LabelSelect"]:
         last += 1
-    known = ("MVAU", "Thresholding", "LabelSelect")
+    known = ("MVAU", "Thresholding", "LabelSelect", *others)
     foreign = [node.op_type for node in nodes[: last + 1] if node.op_type not in known]
     if foreign:
         raise DataflowError(
             f"FINN left nodes with neither an RTL nor an HLS variant before the last matrix-vector unit: "
             f"{', '.join(foreign)}"
         )
+    return cut_behind(model, last)
+
+
+def cut_behind(model: ModelWrapper, last: int) -> ModelWrapper:
+    """The graph up to the node in place `last`, whose output becomes the graph's; it is changed."""
+    nodes = list(model.graph.node)
     for node in nodes[last + 1 :]:
         model.graph.node.remove(node)
     name = nodes[last].output[0]

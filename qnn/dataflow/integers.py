@@ -15,9 +15,14 @@ __all__ = ["read_integers", "replace_thresholds"]
 def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     """Arrays of a chain MultiThreshold, MatMul, MultiThreshold, MatMul, ... and a tail of Mul and Add.
 
+    Where the chain starts with a MatMul, thresholds that leave the inputs as they are come before it.
+
+    ``input_range``       int64 [2], lowest and highest input
     ``thresholds_<k>``    float32 [channels or 1, steps], as FINN computed them: a step counts where input >= threshold
     ``lowest_code_<k>``   int64 scalar, the code where no step counts
     ``weights_<k>``       int64 [outputs, inputs]
+    ``offsets_<k>``       int64 [outputs], what is added to the product, only of an XnorPopcountMatMul: of bits w and a,
+                          w == a is 1 - w + (2 w - 1) a, so its weights are 2 w - 1
     ``tail_scale``, ``tail_bias``  float32 [outputs or 1]: logits = accumulators * scale + bias
 
     Raises DataflowError on any other graph, naming the node.
@@ -26,6 +31,12 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     thresholdings = products = 0
     tail = {"Mul": "tail_scale", "Add": "tail_bias"}
     tensor = model.graph.input[0].name
+    datatype = model.get_tensor_datatype(tensor)
+    low, high = (int(datatype.min()), int(datatype.max())) if datatype.is_integer() else (0, 255)
+    arrays["input_range"] = np.array([low, high], np.int64)
+    if model.graph.node and model.graph.node[0].op_type == "MatMul":
+        arrays |= {"thresholds_0": np.arange(low + 1, high + 1, dtype=np.float32)[None], "lowest_code_0": np.array(low)}
+        thresholdings = 1
     for node in model.graph.node:
         if node.input[0] != tensor:
             raise DataflowError(f"{node.name}: the streamlined graph is not a chain")
@@ -43,6 +54,11 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
             if not model.get_tensor_datatype(node.input[1]).is_integer():
                 raise DataflowError(f"{node.name}: its weights are not integers")
             arrays[f"weights_{products}"] = values.T.astype(np.int64)
+            products += 1
+        elif node.op_type == "XnorPopcountMatMul":
+            bits = values.T.astype(np.int64)
+            arrays[f"weights_{products}"] = 2 * bits - 1
+            arrays[f"offsets_{products}"] = (1 - bits).sum(axis=1)
             products += 1
         elif node.op_type in tail and products == thresholdings:
             arrays[tail[node.op_type]] = values.reshape(-1).astype(np.float32)

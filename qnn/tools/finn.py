@@ -32,9 +32,11 @@ __all__ = [
     "LayerGeometry",
     "NodeSimulation",
     "NodeValues",
+    "OwnCompilation",
     "SteppedRun",
     "compile_job",
     "compile_network",
+    "compile_own",
     "count_inference_cost",
     "finn_version",
     "generate_thresholdings",
@@ -46,6 +48,7 @@ __all__ = [
     "read_inference_cost",
     "read_node_simulation",
     "read_nodes",
+    "read_own",
     "run_jobs",
     "simulate_cpp",
     "simulate_nodes",
@@ -63,7 +66,6 @@ DISTRIBUTION = "finn-plus"
 TIME_LIMIT_S = 900.0
 CPPSIM_LIMIT_S_AN_IMAGE = 10.0
 """finn-hlslib on the open ap_types is slow: a second an image and more; the suite's library takes milliseconds."""
-PIXEL_MAXIMUM = 255
 _ROOT = Path(__file__).parents[2]
 
 
@@ -349,6 +351,66 @@ def compile_job(
     }
 
 
+def compile_own(
+    qonnx: Path,
+    folding: Folding,
+    policy: Policy,
+    part: str,
+    clock_period_ns: float,
+    folder: Path,
+    *,
+    input_type: str | None,
+    scale: float,
+    shift: float,
+    fifo_depths: Mapping[str, int] | None = None,
+    timeout_s: float = TIME_LIMIT_S,
+) -> None:
+    """A QONNX model from outside -> `folder`: the files that ``qnn.dataflow.__main__`` lists of the job ``own``.
+
+    The accelerator's inputs are integers of `input_type` (a QONNX data type; None: as the model says, else UINT8),
+    of which the model gets x * scale + shift.
+
+    Raises DataflowError naming FINN's step where nothing can be compared; a later stage that FINN refuses is told by
+    read_own().
+    """
+    job = compile_job(qonnx, folding, policy, part, clock_period_ns, folder, fifo_depths=fifo_depths)
+    job = {**job, "kind": "own", "input_type": input_type, "scale": scale, "shift": shift}
+    _run_job(job, folder, timeout_s=timeout_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCompilation:
+    """How far FINN took a model from outside."""
+
+    input_type: str
+    """QONNX data type of the accelerator's inputs."""
+    assumed: bool
+    """Whether neither the model nor the caller says so."""
+    shape: tuple[int, ...]
+    """Of one image, with the batch's 1."""
+    reshapes: tuple[str, ...]
+    """Nodes in front that the host does."""
+    host: tuple[str, ...]
+    """Nodes behind the accelerator's part, which the host does."""
+    part: tuple[str, ...]
+    """Nodes of the accelerator's part, streamlined."""
+    refused: Mapping[str, str]
+    """{stage: why}, of ``integers``, ``hardware``, ``cppsim`` and ``rtl``."""
+
+    def require(self, stage: str) -> None:
+        """Raise DataflowError, with the reason, where there is no such stage."""
+        if stage in self.refused:
+            raise DataflowError(self.refused[stage])
+
+
+def read_own(folder: Path) -> OwnCompilation:
+    """What compile_own() found out."""
+    record = json.loads((folder / "own.json").read_text())
+    for name in ("shape", "reshapes", "host", "part"):
+        record[name] = tuple(record[name])
+    return OwnCompilation(**record)
+
+
 def trace_job(model: Path, inputs: Path, folder: Path) -> Job:
     """The job of trace(), its inputs in a .npy file; `folder` has to exist and be empty."""
     return {"kind": "trace", "folder": str(folder), "model": str(model), "inputs": str(inputs)}
@@ -580,17 +642,20 @@ def read_hardware_model(folder: Path, *, as_finn_made_it: bool = False) -> Hardw
         depth = sum(name.startswith("weights_") for name in arrays)
         thresholds = tuple(arrays[f"thresholds_{k}"] for k in range(depth))
         weights = [None, *(arrays[f"weights_{k}"] for k in range(depth))]
+        offsets = [arrays.get(f"offsets_{k}") for k in range(-1, depth)]
         lowest_codes = [int(arrays[f"lowest_code_{k}"]) for k in range(depth)]
         tail_scale, tail_bias = arrays["tail_scale"], arrays["tail_bias"]
-    layers, low, high = [], 0, PIXEL_MAXIMUM
-    for matrix, steps, lowest in zip(weights, thresholds, lowest_codes, strict=False):
-        product = IntegerLayer(weights=matrix, thresholds=None) if matrix is not None else None
+        first, last = map(int, arrays["input_range"])
+    layers, low, high = [], first, last
+    for matrix, offset, steps, lowest in zip(weights, offsets, thresholds, lowest_codes, strict=False):
+        product = IntegerLayer(weights=matrix, thresholds=None, offsets=offset) if matrix is not None else None
         minimum, maximum = product.accumulator_range(low, high) if product else (np.array([low]), np.array([high]))
         clipped = np.clip(np.ceil(steps.astype(np.float64)), minimum[:, None], maximum[:, None] + 1)
-        layers.append(IntegerLayer(weights=matrix, thresholds=clipped.astype(np.int64), lowest=lowest))
+        whole = clipped.astype(np.int64)
+        layers.append(IntegerLayer(weights=matrix, thresholds=whole, lowest=lowest, offsets=offset))
         low, high = lowest, layers[-1].highest
-    layers.append(IntegerLayer(weights=weights[-1], thresholds=None))
-    network = IntegerNetwork(layers=tuple(layers))
+    layers.append(IntegerLayer(weights=weights[-1], thresholds=None, offsets=offsets[-1]))
+    network = IntegerNetwork(layers=tuple(layers), input_range=(first, last))
     return HardwareModel(network=network, thresholds=thresholds, tail_scale=tail_scale, tail_bias=tail_bias)
 
 

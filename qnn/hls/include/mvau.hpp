@@ -22,6 +22,7 @@ void Matrix_Vector_Activate_Stream_Batch(hls::stream<TI> &in, hls::stream<TO> &o
                                          TA const &activation, int const reps, R const &) {
     using Source = typename TSrcI::lane;
     using Result = typename TDstI::lane;
+    using Weight = typename TWeightI::template weight<TW>;
     static std::int64_t inputs[MatrixW];
     for (int rep = 0; rep < reps; rep++) {
         for (unsigned sf = 0; sf < MatrixW / SIMD; sf++) {
@@ -36,8 +37,9 @@ void Matrix_Vector_Activate_Stream_Batch(hls::stream<TI> &in, hls::stream<TO> &o
                 auto const word = weights.read();
                 for (unsigned pe = 0; pe < PE; pe++) {
                     for (unsigned simd = 0; simd < SIMD; simd++) {
-                        TW const weight(word.template lane<TW::width>(pe * SIMD + simd));
-                        sums[pe] += weight * inputs[sf * SIMD + simd];
+                        Weight const weight(word.template lane<TW::width>(pe * SIMD + simd));
+                        std::int64_t const input = inputs[sf * SIMD + simd];
+                        sums[pe] += TSrcI::xnor ? std::int64_t(weight == input) : weight * input;
                     }
                 }
             }

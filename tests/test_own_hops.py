@@ -1,0 +1,241 @@
+"""Models from outside through every hop: equal where they are, and each hop sees a fault of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fixtures.example_models import binary_model, convolutional_model, float_model, image_model, save
+from qnn.cell import Folding
+from qnn.cli import main
+from qnn.errors import DataflowError, ModelError
+from qnn.own_hops import HOPS, Hop, Verdict, run_hop
+from qnn.own_model import OwnModel, Preprocessing
+from qnn.own_pipeline import OwnPipeline
+from qnn.pipeline import DeviceRun
+from qnn.reference import part
+from qnn.report import summary
+from qnn.resources import Budget
+from qnn.results import Evidence, Row, Status
+from qnn.store import Store
+from qnn.tools.finn import CppRun, NodeValues
+from qnn.tools.hls_headers import HlsHeaders
+
+FOLDING = Folding(pe=2, simd=2)
+UNIT = Preprocessing.parse("uint8", "1/255", "0")
+SYMMETRIC = Preprocessing.parse("uint8", "2/255", "-1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("own")
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    return Store(folder / "store")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> OwnModel:
+    """Images with labels that are right for half of them."""
+    path = save(image_model(), folder / "image.onnx")
+    x = np.random.default_rng(2).integers(0, 256, (20, 1, 4, 4))
+    np.savez(folder / "in.npz", x=x, y=np.zeros(20, np.int64))
+    return OwnModel(path=path, folding=FOLDING, preprocessing=UNIT, samples=folder / "in.npz")
+
+
+def hops(pipeline: OwnPipeline, model: OwnModel, folder: Path, *names: str) -> dict[str, Hop]:
+    return {name: run_hop(name, pipeline, model, reproducers=folder / "reproducers") for name in names}
+
+
+def test_every_hop_of_a_model_of_images_is_equal(store: Store, model: OwnModel, folder: Path) -> None:
+    found = hops(OwnPipeline(store=store), model, folder, *HOPS)
+    assert {name: (hop.verdict, hop.detail) for name, hop in found.items()} == dict.fromkeys(
+        HOPS, (Verdict.EQUAL, None)
+    )
+    assert [hop.evidence for hop in found.values()] == [
+        *[Evidence.PYTHON] * 3,
+        found["cppsim"].evidence,
+        Evidence.RTLSIM,
+        Evidence.SYNTHESIS,
+        Evidence.RTLSIM,
+    ]
+    assert found["qonnx"].figures["host"] == "Flatten_0, Mul_0 (Mul), Add_0 (Add)"
+    assert found["rtl"].figures["images_equal"] == found["rtl"].figures["images"] == 20
+    assert found["rtl"].figures["rtl_top1_percent"] == found["qonnx"].figures["qonnx_top1_percent"]
+    assert found["throughput"].figures["initiation_interval_cycles"] == 24
+    assert found["resources"].layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Faulty(OwnPipeline):
+    """The pipeline with one wrong number at the hop of a name."""
+
+    wrong: str
+
+    def _spoilt(self, hop: str, values: NDArray[Any]) -> NDArray[Any]:
+        if hop != self.wrong:
+            return values
+        spoilt = values.copy()
+        spoilt.reshape(-1)[0] += 1
+        return spoilt
+
+    def _spoilt_run(self, hop: str, run: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+        return {key: self._spoilt(hop, values) if key == name else values for key, values in run.items()}
+
+    def _spoilt_nodes(self, hop: str, nodes: Sequence[NodeValues]) -> list[NodeValues]:
+        return [
+            replace(node, values=self._spoilt(hop, node.values)) if k == 2 else node for k, node in enumerate(nodes)
+        ]
+
+    def qonnx_run(self, cell: OwnModel) -> dict[str, NDArray[Any]]:
+        return self._spoilt_run("qonnx", super().qonnx_run(cell), "codes_1")
+
+    def whole_run(self, cell: OwnModel) -> dict[str, NDArray[Any]]:
+        return self._spoilt_run("outputs", super().whole_run(cell), "output")
+
+    def graph_run(self, cell: OwnModel) -> dict[str, NDArray[Any]]:
+        return self._spoilt_run("golden", super().graph_run(cell), "products_0")
+
+    def graph_nodes(self, cell: OwnModel, images: Sequence[int]) -> list[NodeValues]:
+        return self._spoilt_nodes("hardware", super().graph_nodes(cell, images))
+
+    def cppsim_run(self, cell: OwnModel, **options: Any) -> tuple[CppRun, HlsHeaders]:
+        run, headers = super().cppsim_run(cell, **options)
+        return replace(run, nodes=tuple(self._spoilt_nodes("cppsim", run.nodes))), headers
+
+    def device_run(self, cell: OwnModel) -> DeviceRun:
+        run = super().device_run(cell)
+        if self.wrong == "throughput":
+            run = replace(run, completions_cycles=run.completions_cycles * 2)
+        return replace(run, accumulators=self._spoilt("rtl", run.accumulators))
+
+    def rtl_nodes(self, cell: OwnModel, images: Sequence[int], **options: Any) -> list[NodeValues]:
+        return self._spoilt_nodes("rtl", super().rtl_nodes(cell, images, **options))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hop", "message"),
+    [
+        ("qonnx", "qonnx", r"QONNX: activation 1, image 0, channel 0: code .* further away than float32 explains"),
+        ("outputs", "qonnx", r"QONNX: the outputs of 1 of 20 images differ .* first image 0, output 0"),
+        ("golden", "golden", r"the first wrong node is MatMul_0 \(MatMul\), in 1 of 20 images; image 0, channel 0"),
+        ("hardware", "hardware", r"the first wrong node is Thresholding_1 \(Thresholding\), in 1 of 16 images"),
+        ("cppsim", "cppsim", r"the first wrong node is Thresholding_hls_1 \(Thresholding_hls\), in 1 of 20 images"),
+        ("rtl", "rtl", r"RTL: 1 of 20 images differ[\s\S]*the first wrong node is .*_rtl"),
+        ("throughput", "throughput", r"the simulated interval is 48 cycles, and the folding gives 24"),
+    ],
+)
+def test_a_fault_is_seen_at_its_hop_and_names_the_place(
+    wrong: str, hop: str, message: str, store: Store, model: OwnModel, folder: Path
+) -> None:
+    import re
+
+    found = hops(_Faulty(store=store, wrong=wrong), model, folder, hop)[hop]
+    assert found.verdict is Verdict.DIFFERS
+    assert re.search(message, str(found.detail)), found.detail
+
+
+def test_an_accelerator_that_does_not_fit_is_told(
+    store: Store, model: OwnModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = part("xc7z020clg400-1")
+    budget = Budget(**{**vars(whole.alone), "lut": 10})
+    monkeypatch.setattr("qnn.reference.part", lambda name: replace(whole, alone=budget, beside_shell=budget))
+    found = hops(OwnPipeline(store=store), model, folder, "resources")["resources"]
+    assert found.verdict is Verdict.DIFFERS
+    assert str(found.detail).startswith("does not fit xc7z020clg400-1 beside FINN's shell by lut")
+    assert found.figures["lut"]
+
+
+@pytest.mark.parametrize("bipolar_activations", [True, False])
+def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not_run(
+    bipolar_activations: bool, store: Store, folder: Path
+) -> None:
+    path = save(binary_model(bipolar_activations=bipolar_activations), folder / f"binary_{bipolar_activations}.onnx")
+    model = OwnModel(path=path, folding=FOLDING, preprocessing=SYMMETRIC)
+    found = hops(OwnPipeline(store=store), model, folder, *HOPS)
+    verdicts = {name: hop.verdict for name, hop in found.items()}
+    without_rtl = ("rtl", "resources", "throughput")
+    assert verdicts == {name: Verdict.NOT_RUN if name in without_rtl else Verdict.EQUAL for name in HOPS}
+    for name in without_rtl:
+        assert "FINN has no RTL variant for MVAU_hls_0" in str(found[name].detail)
+    assert found["cppsim"].figures["held_against"] == "exact integers"
+
+
+def test_a_convolutional_network_is_compared_as_far_as_the_hardware_graph(store: Store, folder: Path) -> None:
+    path = save(convolutional_model(), folder / "conv.onnx")
+    model = OwnModel(path=path, folding=FOLDING, preprocessing=UNIT)
+    found = hops(OwnPipeline(store=store), model, folder, *HOPS)
+    equal = {name for name, hop in found.items() if hop.verdict is Verdict.EQUAL}
+    assert equal == {"qonnx", "hardware"}
+    assert "stayed in the streamlined graph" in str(found["golden"].detail)
+    for name in ("cppsim", "rtl", "resources", "throughput"):
+        assert found[name].verdict is Verdict.NOT_RUN
+        assert "a convolutional network: " in str(found[name].detail)
+    wrong = hops(_Faulty(store=store, wrong="outputs"), model, folder, "qonnx")["qonnx"]
+    assert wrong.verdict is Verdict.DIFFERS
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "message"),
+    [(UNIT, r"float layers, which FINN cannot map: MatMul_1 \(MatMul of UINT3 and FLOAT32\). Quantise their weights")],
+)
+def test_float_layers_are_named(preprocessing: Preprocessing, message: str, store: Store, folder: Path) -> None:
+    model = OwnModel(path=save(float_model(), folder / "float.onnx"), folding=FOLDING, preprocessing=preprocessing)
+    with pytest.raises(DataflowError, match=message):
+        hops(OwnPipeline(store=store), model, folder, "qonnx")
+
+
+def test_samples_of_another_shape_end_every_hop(store: Store, model: OwnModel, folder: Path) -> None:
+    np.savez(folder / "other.npz", x=np.zeros((2, 9)))
+    with pytest.raises(ModelError, match="the model takes"):
+        hops(OwnPipeline(store=store), replace(model, samples=folder / "other.npz"), folder, "qonnx")
+
+
+def test_check_prints_a_line_a_hop_and_ends_with_the_verdict(
+    store: Store, model: OwnModel, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--input", "uint8", "--folding", "2x2", "--store", str(store.root), "--results", str(folder)]
+    command = ["check", str(model.path), *options, "--samples", str(model.samples), "--scale", "1/255"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in printed.splitlines() if line.split()[:1]}
+    for name in HOPS:
+        assert " equal " in lines[name]
+    assert "equal in 20 of 20 images" in lines["rtl"]
+    assert "top-1 %" in lines["rtl"]
+    with monkeypatch.context() as patch:
+        patch.setattr("qnn.own_pipeline.OwnPipeline", lambda **options: _Faulty(**options, wrong="golden"))
+        assert main(command) == 1
+    assert "golden: streamlined graph: the first wrong node is MatMul_0" in capsys.readouterr().out
+    binary = save(binary_model(bipolar_activations=True), folder / "binary_True.onnx")
+    assert main(["check", str(binary), *options, "--scale", "2/255", "--shift=-1"]) == 2
+    assert "rtl: DataflowError: FINN has no RTL variant" in capsys.readouterr().out
+
+
+def test_rows_of_own_models_have_a_table_of_their_own() -> None:
+    rows = [
+        Row(
+            test="a",
+            hop="own: rtl",
+            cell="net-PE2-SIMD2",
+            status=Status.PASSED,
+            metrics={"images": 3, "images_equal": 3},
+        ),
+        Row(test="b", hop="own: resources", cell="net-PE2-SIMD2", status=Status.SKIPPED, reason="no RTL"),
+        Row(test="c", hop="own: golden", cell="net-PE2-SIMD2", status=Status.FAILED, reason="differs"),
+    ]
+    lines = summary(rows, width=160, color=False).splitlines()
+    assert lines[0] == "net-PE2-SIMD2"
+    assert [line.split() for line in lines[2:5]] == [
+        ["rtl", "equal", "-", "equal", "in", "3", "of", "3", "images"],
+        ["resources", "not", "run", "-"],
+        ["golden", "differs", "-"],
+    ]
+    assert "skipped own: resources: no RTL" in lines
