@@ -75,3 +75,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--results", type=Path, default=_ROOT / "results", help="folder for the rows of results (default: results)"
     )
     group.addoption("--speed", action="store_true", help="also run the benchmarks of this computer's own speed")
+    group.addoption("--slow", action="store_true", help="also run the tests of the suite itself that take longest")

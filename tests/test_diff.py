@@ -33,6 +33,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pipeline, "cppsim_run", without_cppsim)
 
 
+@pytest.mark.slow
 def test_a_right_network_is_equal_at_every_hop_that_can_run(store: Store) -> None:
     found = list(diff.hops(SmallPipeline(store=store), CELL, [3, 7]))
     assert [hop.name for hop in found if hop.not_run is None] == [

@@ -204,6 +204,7 @@ def test_a_rate_that_the_design_cannot_keep_is_refused_naming_where_beats_pile_u
         replace(gauge, interval_cycles=1000).measure()
 
 
+@pytest.mark.slow
 def test_the_sized_design_keeps_the_interval_and_one_fifo_too_shallow_is_named(
     compile_small: Compile, gauge: Gauge, delivered: Small, measured: GaugeRun, tmp_path: Path
 ) -> None:

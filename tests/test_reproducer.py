@@ -81,6 +81,7 @@ def test_the_folder_shows_the_wrong_rtl_and_that_finns_python_is_right(
     assert f"first at vector {divergence.image}, element {divergence.channel}: expected" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_right_node_says_so(right: SmallPipeline, divergence: Divergence, tmp_path: Path) -> None:
     done = _run(_written(right, divergence, tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -491,6 +491,7 @@ def test_an_interrupted_sweep_ends_bit_equal(
     assert_bit_equal(run(tmp_path, images), whole[0])
 
 
+@pytest.mark.slow
 def test_in_processes_each_cell_trains_as_in_one_and_goes_on_bit_equal(
     whole: tuple[Sweep, Path], images: tuple[Images, Images], tmp_path: Path
 ) -> None:
@@ -504,6 +505,7 @@ def test_in_processes_each_cell_trains_as_in_one_and_goes_on_bit_equal(
     assert_bit_equal(again, found)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sweep_module.can_compile(), reason="no g++ or no Python headers")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile about itself
 def test_a_compiled_sweep_goes_on_bit_equal(images: tuple[Images, Images], tmp_path: Path) -> None:
