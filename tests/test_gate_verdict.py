@@ -142,6 +142,16 @@ def test_the_first_node_that_changed_is_named() -> None:
     assert change.change == "+19.1 %"
 
 
+def test_a_regression_of_the_whole_accelerator_has_the_first_node_of_which_something_changed() -> None:
+    latency = {"test": "benchmarks/test_throughput.py::test_throughput[A3W3]", "hop": "throughput"}
+    first, *others = LAYERS
+    before = [row({"latency_cycles": 1239}, **latency), with_layers(3660, *LAYERS)]
+    after = [row({"latency_cycles": 1248}, **latency), with_layers(3650, {**first, "lut": 950}, *others)]
+    slower, smaller = compare(measured(*before), measured(*after))
+    assert (slower.metric, slower.node, slower.verdict) == ("latency_cycles", "Thresholding_rtl_0", Verdict.REGRESSED)
+    assert smaller.verdict is Verdict.IMPROVED
+
+
 def test_a_node_of_another_implementation_style_is_named() -> None:
     first, second, third = LAYERS
     other = with_layers(3660, first, {**second, "op_type": "MVAU_hls"}, third)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -269,19 +270,14 @@ def test_wrong_order(benchmark, device_clock) -> None:
 """
 
 
-@pytest.fixture(scope="module", params=[[], ["-n", "2"]], ids=["one process", "xdist"])
-def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, bool]:
-    """The output and results of a small suite run with the real plugins."""
-    folder = tmp_path_factory.mktemp("session")
-    (folder / "benchmarks").mkdir()
-    (folder / "benchmarks" / "test_small.py").write_text(BENCHMARKS)
+def _small_suite(folder: Path, text: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Benchmarks of this `text` run in `folder` with the real plugins."""
+    (folder / "benchmarks").mkdir(exist_ok=True)
+    (folder / "benchmarks" / "test_small.py").write_text(text)
     (folder / "conftest.py").write_text((ROOT / "conftest.py").read_text())
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    rtlsim\n")
-    argv = [sys.executable, "-m", "pytest", "benchmarks", "--results", "rows", "--benchmark-json", "times.json"]
-    if request.param:
-        argv = [word for word in argv if word not in ("--benchmark-json", "times.json")]
-    result = subprocess.run(
-        [*argv, *request.param],
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "benchmarks", "--results", "rows", *options],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -289,6 +285,14 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         check=False,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "COLUMNS": "160"},
     )
+
+
+@pytest.fixture(scope="module", params=[[], ["-n", "2"]], ids=["one process", "xdist"])
+def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, bool]:
+    """The output and results of a small suite run with the real plugins."""
+    folder = tmp_path_factory.mktemp("session")
+    options = request.param or ["--benchmark-json", "times.json"]
+    result = _small_suite(folder, BENCHMARKS, *options)
     return result.stdout, folder, bool(request.param)
 
 
@@ -327,6 +331,34 @@ def test_pytest_benchmark_measures_the_devices_clock(session: tuple[str, Path, b
     assert benchmark["stats"]["ops"] == pytest.approx(3.0)
     assert "tools" in json.loads((folder / "times.json").read_text())["machine_info"]
     assert output
+
+
+TIME = """
+def test_time(device_clock, benchmark) -> None:
+    device_clock.measure(benchmark, [{seconds}])
+"""
+
+
+def test_another_finn_in_the_stored_run_is_shown_and_a_slower_accelerator_fails(tmp_path: Path) -> None:
+    """The stored runs lie beside the folder of the suite, where pytest-benchmark's own comparison would break off."""
+    (tmp_path / "suite").mkdir()
+    stored = f"--benchmark-storage={tmp_path / 'stored'}"
+
+    def run(seconds: float, *options: str) -> "subprocess.CompletedProcess[str]":
+        return _small_suite(tmp_path / "suite", TIME.format(seconds=seconds), stored, *options)
+
+    run(1.0, "--benchmark-save=before")
+    (path,) = (tmp_path / "stored").rglob("*.json")
+    record = json.loads(path.read_text())
+    record["machine_info"]["tools"]["finn"] = "1.2.3"
+    path.write_text(json.dumps(record))
+    compare = ("--benchmark-compare", "--benchmark-compare-fail=mean:1%")
+    same = run(1.005, *compare)
+    assert same.returncode == 0
+    assert f"tools that differ from those of the stored run: finn 1.2.3 -> {version('finn-plus')}" in same.stderr
+    slower = run(1.02, *compare)
+    assert slower.returncode == 1
+    assert "Performance has regressed" in slower.stderr
 
 
 def test_a_clock_that_came_too_late_is_refused(session: tuple[str, Path, bool]) -> None:

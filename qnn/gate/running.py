@@ -55,6 +55,7 @@ class _Runs:
         self.store = Store(options.store)
         self.folder = options.results / f"{datetime.now():%Y-%m-%dT%H%M%S}-gate"
         self.console = console
+        self.runs = 0
 
     def environment(self, spec: str) -> FinnEnvironment:
         made = environments.environment(spec, self.store)
@@ -65,7 +66,8 @@ class _Runs:
 
     def measure(self, environment: FinnEnvironment, selection: Selection) -> Measurement:
         """One run of the benchmarks; a line is shown while it goes on and one when it has ended."""
-        folder = self.folder / environment.version
+        self.runs += 1
+        folder = self.folder / f"{self.runs}-{environment.version}"
         folder.mkdir(parents=True, exist_ok=True)
         start, done, failed = time.monotonic(), 0, 0
         with self.console.status(f"FINN {environment}: starting") as status:

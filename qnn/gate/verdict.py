@@ -6,7 +6,7 @@ never passed over. Tests are compared by pytest's node id, their rows metric by 
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from qnn.gate.measurement import Measurement, is_of_the_host
@@ -267,4 +267,16 @@ def compare(old: Measurement, new: Measurement) -> list[Change]:
         }
         gone = Verdict.REGRESSED if first is not None else Verdict.TOLD
         changes.append(Change(cell=row.cell or "-", test=test, metric="test", verdict=gone, **sides))  # type: ignore[arg-type]
-    return changes
+    return _with_nodes(changes)
+
+
+def _with_nodes(changes: list[Change]) -> list[Change]:
+    """Regressions of figures of a whole accelerator get the first node of it of which any other figure changed."""
+    first: dict[str, str] = {}
+    for change in changes:
+        if change.node is not None:
+            first.setdefault(change.cell, change.node)
+    return [
+        replace(change, node=first.get(change.cell)) if change.verdict.fails and change.node is None else change
+        for change in changes
+    ]
