@@ -351,7 +351,8 @@ def summary(rows: Iterable[Row], *, width: int, color: bool) -> str:
         force_terminal=color,
         color_system="standard" if color else None,
     )
-    console.print(*_own_tables(rows), sep="\n", highlight=False)
+    for part in _own_tables(rows):
+        console.print(part, highlight=False)
     frame = _frame(rows)
     names, exact = (frame.index.get_level_values(level) for level in ("trained", "folding"))
     exact = exact.str.endswith(_EXACT)

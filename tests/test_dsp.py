@@ -8,7 +8,7 @@ import pytest
 from test_edits import finn_file
 
 from qnn.dsp import dsp_slices, lanes
-from qnn.edits import EDITS
+from qnn.edits import EDITS, sha256
 from qnn.process import run
 from qnn.tools import yosys
 
@@ -73,7 +73,7 @@ def instantiated(tmp_path_factory: pytest.TempPathFactory) -> list[int]:
     sources = ["rtllib/mvu/mvu_pkg.sv", "rtllib/mvu/add_multi.sv", "rtllib/mvu/mvu.sv"]
     for name in sources:
         text = finn_file(name)
-        for edit in [edit for edit in EDITS if (edit.tool, edit.file) == ("yosys", name)]:
+        for edit in [edit for edit in EDITS if (edit.tool, edit.file, edit.sha256) == ("yosys", name, sha256(text))]:
             text = edit.apply(text)
         (folder / Path(name).name).write_text(text)
     library = yosys.parse_modules(yosys.cell_models())

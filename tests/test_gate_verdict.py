@@ -38,6 +38,7 @@ def judged(old: dict[str, Metric], new: dict[str, Metric]) -> list[tuple[str, Ve
 def test_the_same_figures_are_no_change() -> None:
     same: dict[str, Metric] = {"lut": 8693, "fits": True, "host_synthesise_s": 532.8}
     assert judged(same, {**same, "host_synthesise_s": 1.0}) == []
+    assert judged({"throughput_images_per_s": 0.1 + 0.2}, {"throughput_images_per_s": 0.3}) == []
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_the_same_figures_are_no_change() -> None:
         # not judged
         ("finn_estimate_lut", 3664.0, 9000.0, Verdict.TOLD),
         ("edited_files", "a.sv", "a.sv, b.sv", Verdict.TOLD),
+        ("weight_type", "INT20", "INT17", Verdict.TOLD),
         ("a_metric_that_nobody_knows", 1, 2, Verdict.UNJUDGED),
     ],
 )

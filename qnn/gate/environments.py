@@ -29,7 +29,7 @@ from qnn.errors import FinnUnavailable, ToolFailed
 from qnn.process import run, tail
 from qnn.store import Store, digest_of, digest_of_tree
 
-__all__ = ["FinnEnvironment", "environment", "releases_between"]
+__all__ = ["DISTRIBUTION", "FinnEnvironment", "environment", "releases_between"]
 
 DISTRIBUTION = "finn-plus"
 PIP_LIMIT_S = 900.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qnn.errors import GateError, QnnError, ToolFailed
 from qnn.files import write_atomically
-from qnn.gate.environments import FinnEnvironment
+from qnn.gate.environments import DISTRIBUTION, FinnEnvironment
 from qnn.process import run, tail
 from qnn.results import Row, read_rows, row_of
 from qnn.versions import tool_versions
@@ -141,10 +141,11 @@ def measure(
         raise GateError(f"{selection} selects no benchmark; the log ends:\n{tail(log)}")
     if status not in (0, _TESTS_FAILED) or not rows:
         raise GateError(f"pytest ended with status {status}, with FINN {environment}; its log ends:\n{tail(log)}")
+    others = {name: release for name, release in environment.packages.items() if name not in ("finn", DISTRIBUTION)}
     return Measurement(
         finn=environment.version,
         suite=suite_version(),
-        tools={**tool_versions(), **environment.packages, "finn": environment.version},
+        tools={**tool_versions(), **others, "finn": environment.version},
         selection=selection,
         rows=tuple(rows),
     )
