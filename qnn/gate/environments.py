@@ -42,6 +42,9 @@ SHARED = {
     ),
 }
 """Pins of FINN that are not followed, and why."""
+INSTEAD = {"numpy==1.24.1": "numpy==1.26.4"}
+"""Pins that another version is taken for: NumPy 1.24 has no numpy.exceptions, which the onnx-ir that FINN's own pin of
+onnxscript brings reads on import; 1.26 is the last NumPy 1."""
 _RELEASE = re.compile(r"\d+(\.\d+)+\w*")
 _SOURCES = ("src/finn", "finn-rtllib", "finn_xsi", "custom_hls")
 """Of a checkout: what FINN runs from."""
@@ -128,6 +131,7 @@ def _is_there(requirement: Requirement) -> bool:
 
 def _missing(requirements: Iterable[Requirement]) -> dict[str, str]:
     """{name: requirement} of those that the environment does not fulfil."""
+    requirements = [Requirement(INSTEAD.get(str(one), str(one))) for one in requirements]
     return {
         canonicalize_name(one.name): f"{one.name}{one.specifier}"
         for one in requirements
@@ -182,7 +186,7 @@ def _release(release: str, store: Store) -> FinnEnvironment:
         (folder / "overlay.json").write_text(json.dumps({"version": release, "packages": packages}))
 
     # What lies below decides what is laid over it.
-    key = digest_of([release, _python(), version(DISTRIBUTION), sorted(SHARED)])
+    key = digest_of([release, _python(), version(DISTRIBUTION), sorted(SHARED), INSTEAD])
     return _built(store.get_or_build("finn", key, build), release)
 
 
@@ -254,7 +258,7 @@ def _checkout(spec: str, store: Store) -> FinnEnvironment:
         record = {"version": own, "packages": {"finn": own, **laid}}
         (folder / "overlay.json").write_text(json.dumps(record))
 
-    key = digest_of([content, _python(), version(DISTRIBUTION), sorted(SHARED)])
+    key = digest_of([content, _python(), version(DISTRIBUTION), sorted(SHARED), INSTEAD])
     folder = store.get_or_build("finn", key, build)
     return _built(folder, spec, FINN_ROOT=str(folder / "checkout"))
 
