@@ -178,13 +178,21 @@ def regressions(*metrics: str) -> list[Change]:
     return compare(measured(row(dict.fromkeys(metrics, 1000))), measured(row(dict.fromkeys(metrics, 2000))))
 
 
-def accepted(entries: list[ExpectedChange], release: str = "1.6.1") -> tuple[list[Verdict], list[ExpectedChange]]:
-    changes, stale = accept(regressions("lut", "dsp"), entries, release=release, cells=[CELL])
+def accepted(
+    entries: list[ExpectedChange], old: str = "1.5.0", new: str = "1.6.1"
+) -> tuple[list[Verdict], list[ExpectedChange]]:
+    changes, stale = accept(regressions("lut", "dsp"), entries, old=old, new=new, cells=[CELL])
     return [change.verdict for change in changes], stale
 
 
 def test_an_accepted_regression_no_longer_fails_and_others_do() -> None:
     assert accepted([ENTRY]) == ([Verdict.ACCEPTED, Verdict.REGRESSED], [])
+
+
+def test_a_change_that_came_on_the_way_and_one_of_a_checkout_are_accepted() -> None:
+    mixed = [Verdict.ACCEPTED, Verdict.REGRESSED]
+    assert accepted([replace(ENTRY, release="1.6.0")]) == (mixed, [])
+    assert accepted([replace(ENTRY, release="0+0123456789ab")], new="0+0123456789ab") == (mixed, [])
 
 
 def test_an_entry_that_fits_nothing_is_stale() -> None:
@@ -194,7 +202,9 @@ def test_an_entry_that_fits_nothing_is_stale() -> None:
 
 def test_entries_of_other_releases_and_of_cells_that_were_not_measured_are_left_alone() -> None:
     both = [Verdict.REGRESSED, Verdict.REGRESSED]
-    assert accepted([ENTRY], release="1.6.0") == (both, [])
+    assert accepted([ENTRY], new="1.6.0") == (both, [])
+    assert accepted([ENTRY], old="1.6.1", new="1.7.0") == (both, [])
+    assert accepted([ENTRY], old="1.6.1", new="0+0123456789ab") == (both, [])
     assert accepted([replace(ENTRY, cell="A8W8")]) == (both, [])
 
 

@@ -6,14 +6,17 @@
     metric = "lut"
     reason = "the weights' memory stream has a register more"
 
-An entry whose release is the one that is judged has to fit a regression; one that fits none fails, so that the file
-says what is so. Entries of other releases are left alone, and so are those of cells that were not measured.
+An entry whose release lies behind the old FINN, up to the one that is judged, has to fit a regression; one that fits
+none fails, so that the file says what is so. Entries of other releases are left alone, and so are those of cells that
+were not measured. A checkout is a release of its own.
 """
 
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
 
 from qnn.errors import GateError
 from qnn.gate.verdict import Change, Verdict
@@ -61,11 +64,25 @@ def read(path: Path) -> tuple[ExpectedChange, ...]:
     return tuple(found)
 
 
+def _came_between(release: str, old: str, new: str) -> bool:
+    """Whether something that came with `release` is a change from `old` to `new`."""
+    if any("+" in one for one in (release, old, new)):  # the digest of a checkout has no order
+        return release == new
+    try:
+        return Version(old) < Version(release) <= Version(new)
+    except InvalidVersion:
+        return release == new
+
+
 def accept(
-    changes: Sequence[Change], expected: Sequence[ExpectedChange], *, release: str, cells: Sequence[str]
+    changes: Sequence[Change], expected: Sequence[ExpectedChange], *, old: str, new: str, cells: Sequence[str]
 ) -> tuple[list[Change], list[ExpectedChange]]:
-    """The changes with those accepted that an entry of this release fits, and the entries that fit none."""
-    current = [entry for entry in expected if entry.release == release and any(entry.cell in cell for cell in cells)]
+    """The changes from `old` to `new` with those accepted that an entry fits, and the entries that fit none."""
+    current = [
+        entry
+        for entry in expected
+        if _came_between(entry.release, old, new) and any(entry.cell in cell for cell in cells)
+    ]
     judged, used = [], set()
     for change in changes:
         entry = next((entry for entry in current if change.verdict.fails and entry.fits(change)), None)

@@ -120,7 +120,7 @@ def _compared(options: argparse.Namespace, runs: _Runs) -> Report:
     new = runs.measure(judged, selection)
     if options.baseline is not None:
         _require_in_common(old, new)
-    changes, stale = expected.accept(verdict.compare(old, new), accepted, release=new.finn, cells=new.cells)
+    changes, stale = expected.accept(verdict.compare(old, new), accepted, old=old.finn, new=new.finn, cells=new.cells)
     return Report(old=old, new=new, changes=tuple(changes), stale=tuple(stale))
 
 
