@@ -8,13 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from qnn.cell import Quantization, Thresholds
-from qnn.results import Evidence, Metric, Row, Status
+from qnn.results import OWN_HOP, Evidence, Metric, Row, Status
 
-__all__ = ["OWN_HOP", "own_table", "summary"]
+__all__ = ["own_table", "summary"]
 
 _NOT_KNOWN = "-"
-OWN_HOP = "own: "
-"""What the hop of a row begins with that is about a model from outside."""
 _LEAST_WIDTH = 160
 """Columns that the tables need; a narrower terminal wraps their lines rather than losing figures."""
 _EXACT = f"-{Thresholds.EXACT}"

@@ -13,9 +13,11 @@ from typing import Any
 
 from qnn.errors import QnnError
 
-__all__ = ["Evidence", "Metric", "Row", "Status", "append_row", "read_rows", "row_of"]
+__all__ = ["OWN_HOP", "Evidence", "Metric", "Row", "Status", "append_row", "read_rows", "row_of"]
 
 Metric = float | int | str | bool | None
+OWN_HOP = "own: "
+"""What the hop of a row begins with that is about a model from outside."""
 
 
 class Evidence(StrEnum):

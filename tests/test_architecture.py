@@ -58,12 +58,12 @@ CONFINED = {
     "scipy": {"claims", "compromise", "figures"},
     "filelock": {"store"},
     "pytest": set(),
-    "subprocess": {"process", "preflight", "tools", "dataflow", "gate", "reproduce"},
+    "subprocess": {"process", "preflight", "tools", "dataflow", "reproduce"},
 }
 """Where a package may be imported.
 
 subprocess, in tools: a simulator that answers requests has to stay running; in dataflow: the error of FINN's own
-processes is caught; in gate: what git answers is read; reproduce is a script that stands alone.
+processes is caught; reproduce is a script that stands alone.
 """
 
 

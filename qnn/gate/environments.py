@@ -9,13 +9,12 @@ with the same pins costs the 7 MB of FINN.
     path/to/finn@REF   the same at a commit, branch or tag, which need not be checked out
 """
 
-import io
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +32,7 @@ __all__ = ["DISTRIBUTION", "FinnEnvironment", "environment", "releases_between"]
 
 DISTRIBUTION = "finn-plus"
 PIP_LIMIT_S = 900.0
+GIT_LIMIT_S = 60.0
 SHARED = {
     "brevitas": "it exports the networks, and both sides are to compile the same",
     "mip": "120 MB for FINN's partitioning over several FPGAs, which the suite never does",
@@ -190,11 +190,16 @@ def _release(release: str, store: Store) -> FinnEnvironment:
     return _built(store.get_or_build("finn", key, build), release)
 
 
-def _git(checkout: Path, *arguments: str) -> bytes:
-    done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, check=False, timeout=60)
-    if done.returncode:
-        raise FinnUnavailable(f"git {' '.join(arguments)} failed in {checkout}: {done.stderr.decode().strip()}")
-    return done.stdout
+def _git(checkout: Path, *arguments: str | Path) -> str:
+    """What git prints. Raises FinnUnavailable with what it says where it fails."""
+    with tempfile.TemporaryDirectory(prefix="git-") as scratch:
+        log = Path(scratch) / "log"
+        try:
+            run(["git", "-C", checkout, *arguments], timeout_s=GIT_LIMIT_S, log=log)
+        except ToolFailed:
+            command = " ".join(map(str, arguments))
+            raise FinnUnavailable(f"git {command} failed in {checkout}: {tail(log)}") from None
+        return log.read_text()
 
 
 def _copy_sources(checkout: Path, reference: str, folder: Path) -> None:
@@ -207,10 +212,13 @@ def _copy_sources(checkout: Path, reference: str, folder: Path) -> None:
             elif source.is_file():
                 shutil.copy(source, folder / name)
         return
-    tree = _git(checkout, "ls-tree", "--name-only", reference).decode().split()
+    tree = _git(checkout, "ls-tree", "--name-only", reference).split()
     names = [name for name in (*_SOURCES, "requirements.txt", "pyproject.toml") if name.split("/")[0] in tree]
-    with tarfile.open(fileobj=io.BytesIO(_git(checkout, "archive", reference, *names))) as archive:
+    packed = folder / "checkout.tar"
+    _git(checkout, "archive", "--output", packed, reference, *names)
+    with tarfile.open(packed) as archive:
         archive.extractall(folder, filter="data")
+    packed.unlink()
 
 
 def _pins(checkout: Path) -> list[Requirement]:
@@ -230,7 +238,7 @@ def _checkout(spec: str, store: Store) -> FinnEnvironment:
     if not (checkout / ".git").exists() and not (checkout / "src" / "finn").is_dir() and not reference:
         raise FinnUnavailable(f"{place} is no checkout of FINN: there is no src/finn in it")
     if reference:
-        content = _git(checkout, "rev-parse", f"{reference}^{{commit}}").decode().strip()
+        content = _git(checkout, "rev-parse", f"{reference}^{{commit}}").strip()
     else:
         content = digest_of_tree(*(checkout / name for name in _SOURCES if (checkout / name).is_dir()))
     own = f"0+{content[:12]}"
@@ -290,8 +298,8 @@ def releases_between(good: str, bad: str, folder: Path) -> list[str]:
         if not place or place != other:
             raise FinnUnavailable("bisecting takes two releases, or two commits of one checkout: PATH@GOOD PATH@BAD")
         checkout = Path(place).expanduser()
-        commits = _git(checkout, "rev-list", "--first-parent", "--reverse", f"{first}..{last}").decode().split()
-        start = _git(checkout, "rev-parse", first).decode().strip()
+        commits = _git(checkout, "rev-list", "--first-parent", "--reverse", f"{first}..{last}").split()
+        start = _git(checkout, "rev-parse", first).strip()
         between = [f"{place}@{commit}" for commit in (start, *commits)]
     if len(between) < 2:
         raise FinnUnavailable(f"{good} does not come before {bad}")

@@ -236,19 +236,8 @@ def _of_rows(old: Row, new: Row) -> Iterator[Change]:
         yield Change(**fields, metric="status", verdict=verdict, why=why)  # type: ignore[arg-type]
         if verdict.fails or old.status in _BAD:
             return  # the figures of one side are those of a test that broke off
-    for metric, before, after in _differences(old.metrics, new.metrics):
-        verdict, tolerance = _judge(metric, before, after)
-        yield Change(
-            cell=cell,
-            test=test,
-            metric=metric,
-            old=before,
-            new=after,
-            verdict=verdict,
-            tolerance=tolerance,
-            node=_first_changed_node(old, new, metric),
-        )
-    for metric, before, after, node in _of_nodes(old, new):
+    of_test = ((*found, _first_changed_node(old, new, found[0])) for found in _differences(old.metrics, new.metrics))
+    for metric, before, after, node in (*of_test, *_of_nodes(old, new)):
         verdict, tolerance = _judge(metric, before, after)
         yield Change(
             cell=cell,
