@@ -411,11 +411,16 @@ def _size(folder: Path, patience_s: float) -> tuple[int, bool]:
     return total, True
 
 
+def _nearest(store: Path) -> Path:
+    """The store's folder, or the nearest one above it that is there."""
+    return next(folder for folder in (store, *store.parents) if folder.exists())
+
+
 def check_store(store: Path, *, patience_s: float = PATIENCE_S) -> Finding:
     """The folder of built artifacts: whether a file can be written where it is or will be, and its size."""
     store = store.absolute()
     remedy = "name another folder with --store or QNN_STORE"
-    place = next(folder for folder in (store, *store.parents) if folder.exists())
+    place = _nearest(store)
     try:
         # Asked of the file system: permissions alone tell neither root nor a read-only disk the truth.
         with tempfile.TemporaryFile(dir=place):
@@ -432,8 +437,7 @@ def check_store(store: Path, *, patience_s: float = PATIENCE_S) -> Finding:
 
 def check_disk(store: Path) -> Finding:
     """Free space for the store."""
-    place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(_nearest(store.absolute())).free
     low = free < LEAST_FREE_BYTES
     remedy = f"a store takes up to {LEAST_FREE_BYTES / 1e9:.0f} GB: free some, or name another folder with QNN_STORE"
     return Finding(
