@@ -19,6 +19,7 @@ pytest_plugins = [
     "fixtures.clock",
     "fixtures.mutation",
     "fixtures.ahead",
+    "fixtures.shared",
 ]
 
 _ROOT = Path(__file__).parent

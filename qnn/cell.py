@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 from qnn.errors import CellError
 
@@ -24,6 +24,7 @@ __all__ = [
     "Cell",
     "Folding",
     "LayerFolding",
+    "LayerShape",
     "Policy",
     "Quantization",
     "Thresholds",
@@ -142,6 +143,17 @@ class Thresholds(_Choice):
     """Computed from the trained parameters in rational arithmetic, in place of FINN's."""
 
 
+class LayerShape(NamedTuple):
+    """A matrix of weights, and how often one image goes through it."""
+
+    inputs: int
+    outputs: int
+    vectors: int = 1
+    """Products with the matrix for one image: the places of a convolution's window, 1 in a fully connected layer."""
+    channels: int | None = None
+    """What SIMD has to divide where that is not `inputs`: a convolution's input channels, of which a window is made."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerFolding:
     """Asked and applied folding of one layer of `inputs` x `outputs` weights."""
@@ -150,6 +162,8 @@ class LayerFolding:
     outputs: int
     asked: Folding
     applied: Folding
+    vectors: int = 1
+    """As in LayerShape."""
 
     @property
     def clamped(self) -> bool:
@@ -157,51 +171,59 @@ class LayerFolding:
 
     @property
     def cycles(self) -> int:
-        """Of one image: (inputs / SIMD) * (outputs / PE). FINN, MVAU.get_exp_cycles."""
-        return (self.inputs // self.applied.simd) * (self.outputs // self.applied.pe)
+        """Of one image: (inputs / SIMD) * (outputs / PE) * vectors. FINN, MVAU.get_exp_cycles."""
+        return (self.inputs // self.applied.simd) * (self.outputs // self.applied.pe) * self.vectors
 
 
 def _divisors(value: int) -> list[int]:
     return [d for d in range(1, value + 1) if value % d == 0]
 
 
-def legal_foldings(inputs: int, outputs: int) -> list[Folding]:
-    """Of one layer: FINN asserts outputs % PE == 0 and inputs % SIMD == 0 (``matrixvectoractivation.py``)."""
-    return [Folding(pe=pe, simd=simd) for pe in _divisors(outputs) for simd in _divisors(inputs)]
+def legal_foldings(layer: LayerShape) -> list[Folding]:
+    """FINN asserts outputs % PE == 0 and inputs % SIMD == 0 (``matrixvectoractivation.py``).
+
+    Of what generates a convolution's windows it asserts channels % SIMD == 0 (``convolutioninputgenerator.py``).
+    """
+    lanes = _divisors(layer.channels or layer.inputs)
+    return [Folding(pe=pe, simd=simd) for pe in _divisors(layer.outputs) for simd in lanes]
 
 
-def _clamp(asked: Folding, inputs: int, outputs: int) -> LayerFolding:
+def _folded(layer: LayerShape, asked: Folding, applied: Folding) -> LayerFolding:
+    return LayerFolding(inputs=layer.inputs, outputs=layer.outputs, vectors=layer.vectors, asked=asked, applied=applied)
+
+
+def _clamp(asked: Folding, layer: LayerShape) -> LayerFolding:
     """What is legal: each number becomes the largest divisor that is not above the one asked for."""
-    pe, simd = (max(d for d in _divisors(n) if d <= limit) for n, limit in ((outputs, asked.pe), (inputs, asked.simd)))
-    return LayerFolding(inputs=inputs, outputs=outputs, asked=asked, applied=Folding(pe=pe, simd=simd))
+    limits = ((layer.outputs, asked.pe), (layer.channels or layer.inputs, asked.simd))
+    pe, simd = (max(d for d in _divisors(number) if d <= limit) for number, limit in limits)
+    return _folded(layer, asked, Folding(pe=pe, simd=simd))
 
 
-def uniform_folding(asked: Folding, layers: Sequence[tuple[int, int]]) -> list[LayerFolding]:
-    """The study's policy; `layers` holds (inputs, outputs) of each fully connected layer."""
-    return [_clamp(asked, inputs, outputs) for inputs, outputs in layers]
+def uniform_folding(asked: Folding, layers: Sequence[LayerShape]) -> list[LayerFolding]:
+    """The study's policy."""
+    return [_clamp(asked, layer) for layer in layers]
 
 
-def balanced_folding(asked: Folding, layers: Sequence[tuple[int, int]]) -> list[LayerFolding]:
+def balanced_folding(asked: Folding, layers: Sequence[LayerShape]) -> list[LayerFolding]:
     """The first layer as uniform_folding() has it; each other one with the fewest multipliers that keep up with it.
 
     Where several have as few, the one of the largest PE: FINN's RTL unit lets several PEs share a DSP, but not several
     input channels (finn-rtllib, ``mvu.sv``).
     """
-    first = _clamp(asked, *layers[0])
+    first = _clamp(asked, layers[0])
     found = [first]
-    for inputs, outputs in layers[1:]:
-        candidates = [
-            LayerFolding(inputs=inputs, outputs=outputs, asked=folding, applied=folding)
-            for folding in legal_foldings(inputs, outputs)
-        ]
-        # One of the fully parallel layer's single cycle is always among them.
-        keeping_up = [layer for layer in candidates if layer.cycles <= first.cycles]
-        found.append(min(keeping_up, key=lambda layer: (layer.applied.pe * layer.applied.simd, -layer.applied.pe)))
+    for layer in layers[1:]:
+        candidates = [_folded(layer, folding, folding) for folding in legal_foldings(layer)]
+        # A fully connected layer can do with a single cycle; a convolution with many places may keep up in no folding.
+        keeping_up = [one for one in candidates if one.cycles <= first.cycles]
+        fastest = min(one.cycles for one in candidates)
+        able = keeping_up or [one for one in candidates if one.cycles == fastest]
+        found.append(min(able, key=lambda one: (one.applied.pe * one.applied.simd, -one.applied.pe)))
     return found
 
 
-def fold_layers(asked: Folding, policy: Policy, layers: Sequence[tuple[int, int]]) -> list[LayerFolding]:
-    """The folding of each of the (inputs, outputs) of `layers` by a policy."""
+def fold_layers(asked: Folding, policy: Policy, layers: Sequence[LayerShape]) -> list[LayerFolding]:
+    """The folding of each of `layers` by a policy."""
     return {Policy.UNIFORM: uniform_folding, Policy.BALANCED: balanced_folding}[policy](asked, layers)
 
 

@@ -58,15 +58,13 @@ class Divergence:
         )
 
 
-def read_taps(layers: Sequence[LayerGeometry], streams: Sequence[NDArray[np.uint8]], inputs: int) -> list[NodeValues]:
-    """What ``verilator.taps`` gives, as each node's integers; an image has `inputs` pixels."""
-    channels, nodes = inputs, []
+def read_taps(layers: Sequence[LayerGeometry], streams: Sequence[NDArray[np.uint8]]) -> list[NodeValues]:
+    """What ``verilator.taps`` gives, as each node's integers [images, elements]."""
+    nodes = []
     for layer, beats in zip(layers, streams[1:], strict=True):
-        if layer.folding is not None:
-            channels = layer.folding.outputs
-        bits, lanes = layer.output_bits, layer.output_lanes
+        bits, lanes, elements = layer.output_bits, layer.output_lanes, layer.output_elements
         values = verilator.unpack(beats, lane_bits=bits, lanes=lanes, signed=layer.output_signed).reshape(-1)
-        whole = values[: len(values) // channels * channels].reshape(-1, channels)
+        whole = values[: len(values) // elements * elements].reshape(-1, elements)
         nodes.append(NodeValues(name=layer.name, op_type=layer.op_type, values=whole))
     return nodes
 
@@ -164,13 +162,21 @@ _KINDS = {
 """What is the same in a streamlined graph, a hardware graph and its HLS and RTL variants."""
 
 
+def _kind(node: NodeValues) -> str | None:
+    return _KINDS.get(node.op_type.removesuffix("_hls").removesuffix("_rtl"))
+
+
 def _by_kind(nodes: Sequence[NodeValues]) -> dict[tuple[str, int], NodeValues]:
-    """{(kind, how many of the kind came before)}; nodes of other kinds are left out."""
+    """{(kind, how many of the kind came before)}; nodes of other kinds are left out, and so are windows of pools.
+
+    A streamlined graph has no such windows.
+    """
     found: dict[tuple[str, int], NodeValues] = {}
-    for node in nodes:
-        kind = _KINDS.get(node.op_type.removesuffix("_hls").removesuffix("_rtl"))
-        if kind is not None:
-            found[kind, sum(key[0] == kind for key in found)] = node
+    known = [(kind, node) for node in nodes if (kind := _kind(node)) is not None]
+    for k, (kind, node) in enumerate(known):
+        if kind == "window" and [after for after, _ in known[k + 1 : k + 2]] == ["pool"]:
+            continue
+        found[kind, sum(key[0] == kind for key in found)] = node
     return found
 
 

@@ -147,8 +147,8 @@ def node_module(node: HardwareNode) -> str:
     """SystemVerilog of `node.top`: FINN's wrapper with its weight memory, unused ports tied off, two streams left.
 
     Ports as FINN's templates have them (``finn/custom_op/fpgadataflow/rtl``): a Thresholding has an AXI-lite port
-    and a set-selection stream in1_V; an MVAU takes its weights as stream in1_V and a second clock, which is unused
-    unless it is pumped.
+    and a set-selection stream in1_V; an FMPadding has an AXI-lite port; an MVAU takes its weights as stream in1_V and a
+    second clock, which is unused unless it is pumped.
     """
     ports = {"ap_clk": "ap_clk", "ap_rst_n": "ap_rst_n", **_stream("in0_V", "in0_V"), **_stream("out0_V", "out0_V")}
     body = ""
@@ -160,9 +160,10 @@ def node_module(node: HardwareNode) -> str:
         memory |= {f"m_axis_0_{part}": f"weights_{part}" for part in ("tdata", "tvalid", "tready")}
         body += _instance(node.weights_module, "weights", memory)
         ports |= {"ap_clk2x": "ap_clk", **_stream("in1_V", "weights")}
-    elif node.op_type.startswith("Thresholding"):
+    elif node.op_type.startswith(("Thresholding", "FMPadding")):
         ports |= {f"s_axilite_{name}": "'0" for name in _AXILITE_INPUTS}
-        ports |= {"in1_V_TVALID": "1'b0", "in1_V_TDATA": "'0"}
+        if node.op_type.startswith("Thresholding"):
+            ports |= {"in1_V_TVALID": "1'b0", "in1_V_TDATA": "'0"}
     body += _instance(node.module, "node", ports)
     head = _PORTS.format(input_bits=node.input_bits, output_bits=node.output_bits)
     return f"module {node.top} (\n{head});\n{body}endmodule\n"

@@ -116,13 +116,17 @@ class OwnPipeline(HardwarePipeline[OwnModel]):
         x = samples.x.reshape(len(samples), *compilation.shape[1:])
         return x.astype(np.uint8) if compilation.input_type == "UINT8" else x
 
+    def accelerator_inputs(self, cell: OwnModel) -> NDArray[Any]:
+        x = self.inputs(cell)
+        return np.moveaxis(x, 1, -1) if self.compilation(cell).channels_last else x
+
     def inputs_key(self, cell: OwnModel) -> object:
         return self.samples(cell).digest
 
     def frames(self, cell: OwnModel, images: Sequence[int] | slice = slice(None)) -> NDArray[np.uint8]:
-        chosen = self.inputs(cell)[images if isinstance(images, slice) else list(images)]
+        chosen = self.accelerator_inputs(cell)[images if isinstance(images, slice) else list(images)]
         first = self.dataflow(cell).layers[0]
-        lanes = first.simd if first.folding is not None and first.simd else first.output_lanes
+        lanes = first.simd or first.output_lanes
         bits = InputType.parse(self.compilation(cell).input_type).bits
         return pack(chosen.reshape(len(chosen), -1), lane_bits=bits, lanes=lanes)
 

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from qnn import estimate
-from qnn.cell import Cell, Folding, Policy, Quantization, uniform_folding
+from qnn.cell import Cell, Folding, LayerShape, Policy, Quantization, uniform_folding
 from qnn.reference import FOLDER
 
 __all__ = [
@@ -39,10 +39,10 @@ def _paper() -> dict[str, Any]:
     return table
 
 
-def network_layers() -> list[tuple[int, int]]:
-    """(inputs, outputs) of each fully connected layer of the study's network."""
+def network_layers() -> list[LayerShape]:
+    """The fully connected layers of the study's network."""
     widths = _paper()["network"]["layers"]
-    return list(itertools.pairwise(widths))
+    return [LayerShape(inputs, outputs) for inputs, outputs in itertools.pairwise(widths)]
 
 
 def best_compromise() -> Quantization:

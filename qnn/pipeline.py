@@ -15,7 +15,7 @@ import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -209,6 +209,10 @@ class HardwarePipeline(ABC, Generic[S]):
     def inputs(self, cell: S) -> NDArray[Any]:
         """[N, ...]: the integers that the accelerator takes, image by image."""
 
+    def accelerator_inputs(self, cell: S) -> NDArray[Any]:
+        """inputs() in the order of the accelerator's input stream."""
+        return self.inputs(cell)
+
     @abstractmethod
     def inputs_key(self, cell: S) -> object:
         """What tells these inputs from any others, as JSON."""
@@ -219,7 +223,7 @@ class HardwarePipeline(ABC, Generic[S]):
 
     def frames(self, cell: S, images: Sequence[int] | slice = slice(None)) -> NDArray[np.uint8]:
         """[images, bytes]: some of the inputs as they go over the accelerator's input stream, 8 bits an element."""
-        pixels: NDArray[np.uint8] = self.inputs(cell)[images if isinstance(images, slice) else list(images)]
+        pixels: NDArray[np.uint8] = self.accelerator_inputs(cell)[images if isinstance(images, slice) else list(images)]
         return pixels
 
     def images_to_simulate(self, cell: S) -> int:
@@ -316,7 +320,7 @@ class HardwarePipeline(ABC, Generic[S]):
         def build(folder: Path) -> None:
             finn.simulate_cpp(
                 model,
-                self.inputs(cell)[numbers],
+                self.accelerator_inputs(cell)[numbers],
                 *(folding, policy, self.part, self.clock_period_ns, folder),
                 headers=used,
                 npy_library=self.npy_library(),
@@ -438,9 +442,12 @@ class HardwarePipeline(ABC, Generic[S]):
         `simulator` is another program of the same nodes in place of the cell's own.
         Where the accelerator stands still, what the nodes gave before.
         """
-        dataflow, frames = self.dataflow(cell), self.frames(cell, images)
+        # A convolution that skips the end of an image gives its last output before all of the image has gone through
+        # the nodes in front of it, and there the simulation ends: one more image pushes that through.
+        dataflow, frames = self.dataflow(cell), self.frames(cell, [*images, images[-1]])
         streams = verilator.taps(simulator or self.simulator(cell), frames, output_beats=dataflow.output_beats)
-        return read_taps(dataflow.layers, streams, self.inputs(cell)[0].size)
+        nodes = read_taps(dataflow.layers, streams)
+        return [replace(node, values=node.values[: len(images)]) for node in nodes]
 
     def graph_nodes(self, cell: S, images: Sequence[int]) -> list[NodeValues]:
         """What every node of FINN's hardware graph gives for the same, executed by FINN in Python."""
@@ -563,9 +570,10 @@ class HardwarePipeline(ABC, Generic[S]):
         sources = [_SOURCE / name for name in ("fifos.py", "tools/fifo_gauge.py", "tools/verilator.py", "tools/gxx.py")]
         versions = [verilator.version(), gxx.version()]
         key = [design.digest, dataflow.interval_cycles, versions, digest_of_files(*sources, fifo_gauge.DRIVER)]
+        library = self._verilator_library()
 
         def build(folder: Path) -> None:
-            simulator = fifo_gauge.build(design, folder / "simulator")
+            simulator = fifo_gauge.build(design, folder / "simulator", library=library)
             start = monotonic()
             run = self._opened_gauge(cell, folder).measure()
             record = {

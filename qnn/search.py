@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from qnn import estimate, reference
-from qnn.cell import Cell, Folding, LayerFolding, Policy, balanced_folding, legal_foldings
+from qnn.cell import Cell, Folding, LayerFolding, LayerShape, Policy, balanced_folding, legal_foldings
 from qnn.errors import EquivalenceError, ToolTimeout
 from qnn.pipeline import Pipeline
 from qnn.resources import FAMILIES, Budget, Resources, overflows
@@ -91,9 +91,9 @@ def candidates(cell: Cell, dataflow: DataflowModel, multiplier_bits: int) -> lis
 
     `dataflow` is that of any folding of the cell.
     """
-    shapes = [(folding.inputs, folding.outputs) for folding in dataflow.foldings]
+    shapes = [LayerShape(folding.inputs, folding.outputs) for folding in dataflow.foldings]
     found = []
-    for asked in legal_foldings(*shapes[0]):
+    for asked in legal_foldings(shapes[0]):
         foldings = balanced_folding(asked, shapes)
         found.append(
             Candidate(

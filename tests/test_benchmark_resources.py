@@ -37,6 +37,7 @@ def _geometry(name: str, op_type: str, **estimate: float) -> LayerGeometry:
         weight_type="INT3" if op_type.startswith("MVAU") else None,
         output_type="INT16",
         output_lanes=1,
+        output_elements=1,
         narrow_weights=True if op_type.startswith("MVAU") else None,
         cycles=8,
         estimate={"LUT": 0.0, "BRAM_18K": 0.0, "DSP": 0.0, **estimate},

@@ -6,6 +6,7 @@ the same operation in every cycle.
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def wrong_model(setup: Setup, index: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+def cells(tmp_path_factory: pytest.TempPathFactory, verilator_library: Path) -> Simulator:
     """Every cell of ALL_SETUPS, one operation an input beat, the outputs of all in an output beat a cycle later."""
     bits = RESULT_BITS * len(ALL_SETUPS)
     body = "".join(instance(setup, index) for index, setup in enumerate(ALL_SETUPS))
@@ -172,7 +173,7 @@ endmodule
     )
     files = {"models.v": "\n".join(models), f"{TOP}.sv": top}
     design = HardwareDesign(files=files, nodes=(node,), finn_version="none")
-    return verilator.build(design, tmp_path_factory.mktemp("cells") / "simulator")
+    return verilator.build(design, tmp_path_factory.mktemp("cells") / "simulator", library=verilator_library)
 
 
 def bits_of(word: int, count: int) -> list[int]:

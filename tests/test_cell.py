@@ -10,6 +10,7 @@ from qnn.cell import (
     Cell,
     Folding,
     LayerFolding,
+    LayerShape,
     Policy,
     Quantization,
     Thresholds,
@@ -20,7 +21,7 @@ from qnn.cell import (
 )
 from qnn.errors import CellError
 
-TFC = [(1024, 64), (64, 64), (64, 64), (64, 10)]
+TFC = [LayerShape(1024, 64), LayerShape(64, 64), LayerShape(64, 64), LayerShape(64, 10)]
 
 
 @given(st.integers(2, 8), st.integers(2, 8))
@@ -73,7 +74,7 @@ def test_a_folding_that_does_not_divide_is_clamped_and_both_are_kept() -> None:
 def test_the_applied_folding_is_the_largest_legal_one_not_above_the_asked(
     inputs: int, outputs: int, pe: int, simd: int
 ) -> None:
-    (layer,) = uniform_folding(Folding(pe=pe, simd=simd), [(inputs, outputs)])
+    (layer,) = uniform_folding(Folding(pe=pe, simd=simd), [LayerShape(inputs, outputs)])
     legal_pe = [n for n in range(1, pe + 1) if outputs % n == 0]
     legal_simd = [n for n in range(1, simd + 1) if inputs % n == 0]
     assert (layer.applied.pe, layer.applied.simd) == (legal_pe[-1], legal_simd[-1])

@@ -274,6 +274,7 @@ PIECES = """
 #include "flatten.hpp"
 #include "hls_stream.h"
 #include "maxpool.h"
+#include "pool.hpp"
 #include "streamtools.h"
 
 int main() {
@@ -307,6 +308,28 @@ int main() {
     LabelSelect_Batch<6, 2, 3, ap_int<4>, ap_uint<8>>(values, labels, 2);
     while (!labels.empty()) std::cout << labels.read() << " ";
     std::cout << "\\n";
+    // The largest, the sum, and half of the sum, of windows of three words of two lanes.
+    using Lanes = hls::vector<ap_int<4>, 2>;
+    using Sums = hls::vector<ap_int<8>, 2>;
+    hls::stream<Lanes> in("in");
+    hls::stream<Sums> out("out");
+    auto const pool = [&](auto const &function) {
+        for (auto [a, b] : {std::pair{-8, 3}, {-3, -1}, {-7, 7}, {1, 2}, {0, 2}, {4, -8}}) {
+            Lanes word;
+            word[0] = a;
+            word[1] = b;
+            in.write(word);
+        }
+        Pool_batch<6, 3>(in, out, function);
+        while (!out.empty()) {
+            auto const word = out.read();
+            std::cout << word[0] << " " << word[1] << " ";
+        }
+    };
+    pool(MaxPoolFunction<Sums>());
+    pool(AccPoolFunction<Sums>());
+    pool(QuantAvgPoolFunction<Sums, Sums, 1>());
+    std::cout << "\\n";
     try { labels.read(); } catch (std::exception const &error) { std::cout << error.what() << "\\n"; }
 }
 """
@@ -317,7 +340,7 @@ def test_the_librarys_pieces_are_what_plain_integers_say(tmp_path: Path) -> None
     source.write_text(PIECES)
     gxx.build([gxx.Unit(source=source, flags=("-O1", "-Wall", "-Werror"))], tmp_path / "run", include=[SUITE_INCLUDE])
     log = run_program([tmp_path / "run"], timeout_s=60, log=tmp_path / "output").log
-    wrapped, lanes, beats, again, labels, empty = log.read_text().splitlines()
+    wrapped, lanes, beats, again, labels, pools, empty = log.read_text().splitlines()
     numbers = [-9, -8, -1, 7, 8, 255]
     assert list(map(int, wrapped.split())) == [n for v in numbers for n in ((v + 8) % 16 - 8, v % 16)]
     expected = [(i - 5) * 800 for i in range(11)]
@@ -325,4 +348,6 @@ def test_the_librarys_pieces_are_what_plain_integers_say(tmp_path: Path) -> None
     word = sum((lane % 2**13) << (13 * i) for i, lane in enumerate(expected))
     assert list(map(int, beats.split())) == [(word >> (11 * i)) % 2**11 for i in range(13)]
     assert labels.split() == ["4", "1", "2", "0", "1", "2"]
+    largest, sums = [-3, 7, 4, 2], [-18, 9, 5, -4]
+    assert list(map(int, pools.split())) == [*largest, *sums, *(total // 2 for total in sums)]
     assert empty == "read from the empty stream labels"

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qnn import estimate
-from qnn.cell import Folding, uniform_folding
+from qnn.cell import Folding, LayerShape, uniform_folding
 from qnn.estimate import BOARD_BOUNDS
 
-TFC = [(1024, 64), (64, 64), (64, 64), (64, 10)]
+TFC = [LayerShape(1024, 64), LayerShape(64, 64), LayerShape(64, 64), LayerShape(64, 10)]
 
 
 @pytest.mark.parametrize(("folding", "cycles"), [("2x2", 16_384), ("8x8", 1_024), ("16x16", 256), ("2x8", 4_096)])
@@ -20,7 +20,7 @@ def test_the_first_layer_sets_the_initiation_interval(folding: str, cycles: int)
 
 
 def test_the_slowest_layer_counts_wherever_it_is() -> None:
-    layers = uniform_folding(Folding(pe=4, simd=4), [(8, 8), (64, 8), (8, 8)])
+    layers = uniform_folding(Folding(pe=4, simd=4), [LayerShape(8, 8), LayerShape(64, 8), LayerShape(8, 8)])
     assert estimate.initiation_interval_cycles(layers) == 16 * 2
 
 

@@ -108,11 +108,11 @@ class Small:
     design: HardwareDesign
     """As Verilator takes it."""
 
-    def run(self, folder: Path) -> tuple[verilator.Simulation, NDArray[np.int64], NDArray[np.int64]]:
+    def run(self, folder: Path, library: Path) -> tuple[verilator.Simulation, NDArray[np.int64], NDArray[np.int64]]:
         """Simulation of FRAMES, its accumulators, and those of the hardware integer model."""
         frames = np.random.default_rng(0).integers(0, 256, (FRAMES, WIDTHS[0]), dtype=np.uint8)
         dataflow = finn.read_dataflow(self.folder)
-        simulator = verilator.build(self.design, folder, brief=True)
+        simulator = verilator.build(self.design, folder, brief=True, library=library)
         simulation = verilator.simulate(simulator, frames, output_beats=dataflow.output_beats)
         accumulators = verilator.unpack(simulation.output, lane_bits=dataflow.output_bits, lanes=1, signed=True)
         expected = finn.read_hardware_model(self.folder).network.evaluate(frames)
@@ -151,7 +151,7 @@ def delivered(compile_small: Compile) -> Small:
     return compile_small({})
 
 
-def test_finns_fifo_holds_as_much_as_is_counted_on(delivered: Small, tmp_path: Path) -> None:
+def test_finns_fifo_holds_as_much_as_is_counted_on(delivered: Small, verilator_library: Path, tmp_path: Path) -> None:
     instances = "".join(CAPACITY.format(depth=depth) for depth in DEPTHS)
     top = CAPACITIES.format(top=TOP, instances=instances)
     source = "rtllib/fifo/hdl/fifo.sv"
@@ -160,7 +160,8 @@ def test_finns_fifo_holds_as_much_as_is_counted_on(delivered: Small, tmp_path: P
     )
     files = {source: delivered.design.files[source], f"{TOP}.sv": top}
     design = HardwareDesign(files=files, nodes=(node,), finn_version="none")
-    simulator = verilator.build(design, tmp_path / "simulator", driver=fifo_gauge.DRIVER, brief=True)
+    folder, driver = tmp_path / "simulator", fifo_gauge.DRIVER
+    simulator = verilator.build(design, folder, driver=driver, brief=True, library=verilator_library)
     gauge = Gauge(simulator=simulator, input_beats=1, output_beats=1, interval_cycles=1)
     held = gauge.run(2000, offered_each_cycles=0).held_beats
     for depth in DEPTHS:
@@ -172,8 +173,9 @@ def test_finns_fifo_holds_as_much_as_is_counted_on(delivered: Small, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def gauge(delivered: Small, tmp_path_factory: pytest.TempPathFactory) -> Gauge:
-    simulator = fifo_gauge.build(fifos.gauged(delivered.design), tmp_path_factory.mktemp("gauge") / "simulator")
+def gauge(delivered: Small, verilator_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Gauge:
+    folder = tmp_path_factory.mktemp("gauge") / "simulator"
+    simulator = fifo_gauge.build(fifos.gauged(delivered.design), folder, library=verilator_library)
     output_beats = finn.read_dataflow(delivered.folder).output_beats
     return Gauge(simulator=simulator, input_beats=WIDTHS[0], output_beats=output_beats, interval_cycles=INTERVAL_CYCLES)
 
@@ -206,17 +208,22 @@ def test_a_rate_that_the_design_cannot_keep_is_refused_naming_where_beats_pile_u
 
 @pytest.mark.slow
 def test_the_sized_design_keeps_the_interval_and_one_fifo_too_shallow_is_named(
-    compile_small: Compile, gauge: Gauge, delivered: Small, measured: GaugeRun, tmp_path: Path
+    compile_small: Compile,
+    gauge: Gauge,
+    delivered: Small,
+    measured: GaugeRun,
+    verilator_library: Path,
+    tmp_path: Path,
 ) -> None:
     needed = {name: fifo.needed_depth for name, fifo in depths_of(delivered, measured).items()}
     sized = compile_small(needed)
     assert {name: fifo.configured_depth for name, fifo in depths_of(sized, measured).items()} == needed
-    simulation, accumulators, expected = sized.run(tmp_path / "sized")
+    simulation, accumulators, expected = sized.run(tmp_path / "sized", verilator_library)
     assert simulation.initiation_interval_cycles == INTERVAL_CYCLES
     np.testing.assert_array_equal(accumulators, expected)
     # FINN's default in one place: slower, still right, and the one that was made too shallow is the one that is named.
     starved = {**needed, CULPRIT: fifos.MINIMUM_DEPTH}
-    simulation, accumulators, _ = compile_small(starved).run(tmp_path / "starved")
+    simulation, accumulators, _ = compile_small(starved).run(tmp_path / "starved", verilator_library)
     assert simulation.intervals_cycles.min() > 1.1 * INTERVAL_CYCLES
     np.testing.assert_array_equal(accumulators, expected)
     assert fifos.too_shallow(starved, needed, gauge.keeps_up) == (CULPRIT,)
@@ -298,16 +305,16 @@ def fork_and_join(fifo: HardwareNode, files: Mapping[str, str]) -> HardwareDesig
     return HardwareDesign(files=files, nodes=(fifo,), finn_version="none")
 
 
-def test_a_deadlock_is_found_and_the_fifo_named(delivered: Small, tmp_path: Path) -> None:
+def test_a_deadlock_is_found_and_the_fifo_named(delivered: Small, verilator_library: Path, tmp_path: Path) -> None:
     first = next(node for node in delivered.design.nodes if node.fifo_depth is not None)
     assert (first.input_bits, first.fifo_depth) == (8, 2)
     design = fork_and_join(first, delivered.design.files)
     frames = np.arange(3 * 8, dtype=np.uint8).reshape(3, 8)
-    stuck = verilator.build(design, tmp_path / "stuck", brief=True)
+    stuck = verilator.build(design, tmp_path / "stuck", brief=True, library=verilator_library)
     with pytest.raises(DeadlockError, match="A FIFO may be too shallow"):
         verilator.simulate(stuck, frames, output_beats=8, stall_limit_cycles=1000)
 
-    simulator = fifo_gauge.build(fifos.gauged(design), tmp_path / "gauge")
+    simulator = fifo_gauge.build(fifos.gauged(design), tmp_path / "gauge", library=verilator_library)
     gauge = Gauge(simulator=simulator, input_beats=8, output_beats=8, interval_cycles=20)
     bounded = gauge.run(3, offered_each_cycles=0, capacities_beats={first.name: fifos.capacity_beats(2)})
     assert bounded.deadlock
@@ -319,5 +326,6 @@ def test_a_deadlock_is_found_and_the_fifo_named(delivered: Small, tmp_path: Path
     wrapper = f"{first.name}/{first.module}.v"
     deeper = design.replace_files({wrapper: design.files[wrapper].replace(".DEPTH(2)", ".DEPTH(9)")})
     assert deeper.digest != design.digest
-    mended = verilator.simulate(verilator.build(deeper, tmp_path / "mended", brief=True), frames, output_beats=8)
+    program = verilator.build(deeper, tmp_path / "mended", brief=True, library=verilator_library)
+    mended = verilator.simulate(program, frames, output_beats=8)
     np.testing.assert_array_equal(mended.output.reshape(3, 8), 2 * frames)

@@ -80,19 +80,19 @@ def netlists(syntheses: Mapping[str, yosys.NodeSynthesis]) -> dict[str, str]:
     return {name: synthesis.netlist for name, synthesis in syntheses.items()}
 
 
-def simulated(design: HardwareDesign, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def simulated(design: HardwareDesign, folder: Path, library: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Output and completions of three frames, long enough that the ring is read where it was written."""
     frames = np.random.default_rng(1).integers(0, 256, (3, 2000)).astype(np.uint8)
-    simulator = verilator.build(design, folder / "simulator", brief=True)
+    simulator = verilator.build(design, folder / "simulator", brief=True, library=library)
     result = verilator.simulate(simulator, frames, output_beats=2000)
     return result.output, result.completions_cycles
 
 
 @pytest.fixture(scope="module")
 def source_run(
-    design: HardwareDesign, tmp_path_factory: pytest.TempPathFactory
+    design: HardwareDesign, verilator_library: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    return simulated(design, tmp_path_factory.mktemp("source"))
+    return simulated(design, tmp_path_factory.mktemp("source"), verilator_library)
 
 
 def test_the_netlist_holds_what_is_to_be_proved(syntheses: Mapping[str, yosys.NodeSynthesis]) -> None:
@@ -105,11 +105,12 @@ def test_a_netlist_gives_what_its_source_gives_in_the_same_cycles(
     design: HardwareDesign,
     netlists: Mapping[str, str],
     source_run: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    verilator_library: Path,
     tmp_path: Path,
 ) -> None:
     made = netlist_design(design, netlists)
     assert not [name for name in made.files if name.endswith(".dat")]
-    output, completions = simulated(made, tmp_path)
+    output, completions = simulated(made, tmp_path, verilator_library)
     np.testing.assert_array_equal(output, source_run[0])
     np.testing.assert_array_equal(completions, source_run[1])
     assert len(np.unique(output)) > 200
@@ -131,12 +132,13 @@ def test_one_wrong_bit_in_a_netlist_is_found(
     design: HardwareDesign,
     netlists: Mapping[str, str],
     source_run: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    verilator_library: Path,
     tmp_path: Path,
     pattern: str,
 ) -> None:
     wrong = flipped(netlists["memories"], pattern)
     assert sum(a != b for a, b in zip(wrong, netlists["memories"], strict=True)) == 1
-    output, _ = simulated(netlist_design(design, {**netlists, "memories": wrong}), tmp_path)
+    output, _ = simulated(netlist_design(design, {**netlists, "memories": wrong}), tmp_path, verilator_library)
     assert (output != source_run[0]).any()
 
 

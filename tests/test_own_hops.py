@@ -77,6 +77,8 @@ class _Faulty(OwnPipeline):
     """The pipeline with one wrong number at the hop of a name."""
 
     wrong: str
+    place: int = 2
+    """Of the node, where a hop has nodes."""
 
     def _spoilt(self, hop: str, values: NDArray[Any]) -> NDArray[Any]:
         if hop != self.wrong:
@@ -90,7 +92,8 @@ class _Faulty(OwnPipeline):
 
     def _spoilt_nodes(self, hop: str, nodes: Sequence[NodeValues]) -> list[NodeValues]:
         return [
-            replace(node, values=self._spoilt(hop, node.values)) if k == 2 else node for k, node in enumerate(nodes)
+            replace(node, values=self._spoilt(hop, node.values)) if k == self.place else node
+            for k, node in enumerate(nodes)
         ]
 
     def qonnx_run(self, cell: OwnModel) -> dict[str, NDArray[Any]]:
@@ -168,18 +171,37 @@ def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not
     assert found["cppsim"].figures["held_against"] == "exact integers"
 
 
-def test_a_convolutional_network_is_compared_as_far_as_the_hardware_graph(store: Store, folder: Path) -> None:
-    path = save(convolutional_model(), folder / "conv.onnx")
+@pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_convolutional_network_goes_through_all_hops_that_its_nodes_have(
+    pool: bool, store: Store, folder: Path
+) -> None:
+    path = save(convolutional_model(pool=pool), folder / f"conv_{pool}.onnx")
     model = OwnModel(path=path, folding=FOLDING, preprocessing=UNIT)
-    found = hops(OwnPipeline(store=store), model, folder, *HOPS)
-    equal = {name for name, hop in found.items() if hop.verdict is Verdict.EQUAL}
-    assert equal == {"qonnx", "hardware"}
-    assert "stayed in the streamlined graph" in str(found["golden"].detail)
-    for name in ("cppsim", "rtl", "resources", "throughput"):
+    found = hops(OwnPipeline(store=store), model, folder, *(name for name in HOPS if pool or name != "resources"))
+    without_rtl = {"rtl", "resources", "throughput"} if pool else set()
+    details = {name: hop.detail for name, hop in found.items() if hop.verdict is not Verdict.EQUAL}
+    assert details.keys() == {"golden"} | without_rtl, details
+    assert "stayed in the streamlined graph" in str(details["golden"])
+    for name in without_rtl:
         assert found[name].verdict is Verdict.NOT_RUN
-        assert "a convolutional network: " in str(found[name].detail)
+        assert "FINN has no RTL variant for Pool_hls_0" in str(details[name])
     wrong = hops(_Faulty(store=store, wrong="outputs"), model, folder, "qonnx")["qonnx"]
     assert wrong.verdict is Verdict.DIFFERS
+    # FIFO, activation, FIFO, padding, FIFO, windows, FIFO, product; in cppsim without FIFOs.
+    for name, place, node in [("cppsim", 3, "MVAU_hls_0")] + [("rtl", 7, "MVAU_rtl_0")] * (not pool):
+        wrong = hops(_Faulty(store=store, wrong=name, place=place), model, folder, name)[name]
+        assert wrong.verdict is Verdict.DIFFERS
+        assert f"the first wrong node is {node}" in str(wrong.detail)
+
+
+@pytest.mark.slow
+def test_a_convolutional_network_fits_and_every_node_of_it_is_counted(store: Store, folder: Path) -> None:
+    path = save(convolutional_model(pool=False), folder / "conv_False.onnx")
+    model = OwnModel(path=path, folding=FOLDING, preprocessing=UNIT)
+    found = hops(OwnPipeline(store=store), model, folder, "resources")["resources"]
+    assert found.verdict is Verdict.EQUAL
+    kinds = {str(layer["op_type"]).removesuffix("_rtl") for layer in found.layers}
+    assert {"FMPadding", "ConvolutionInputGenerator", "MVAU", "Thresholding", "StreamingFIFO"} == kinds
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qnn import cli, reference, search
-from qnn.cell import PART, Cell, Folding, LayerFolding, Quantization, balanced_folding, uniform_folding
+from qnn.cell import PART, Cell, Folding, LayerFolding, LayerShape, Quantization, balanced_folding, uniform_folding
 from qnn.dsp import dsp_slices
 from qnn.errors import EquivalenceError, ToolTimeout
 from qnn.pipeline import NodeSynthesis
@@ -17,7 +17,7 @@ from qnn.search import Outcome
 from qnn.tools.finn import DataflowModel, LayerGeometry
 
 CELL = Cell(quantization=Quantization.parse("A3W3"))
-SHAPES = [(1024, 64), (64, 64), (64, 64), (64, 10)]
+SHAPES = [LayerShape(1024, 64), LayerShape(64, 64), LayerShape(64, 64), LayerShape(64, 10)]
 DSP_BITS = 25
 
 
@@ -31,6 +31,7 @@ def _unit(number: int, folding: LayerFolding, activation_bits: int) -> LayerGeom
         weight_type="INT3",
         output_type="INT16",
         output_lanes=1,
+        output_elements=1,
         narrow_weights=True,
         cycles=folding.cycles,
         estimate={},

@@ -80,15 +80,8 @@ def sum_design() -> HardwareDesign:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Verilator's library, compiled once for most of these tests."""
-    folder = tmp_path_factory.mktemp("library")
-    verilator.build_library(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def summing(sum_design: HardwareDesign, tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+    """With a library of its own."""
     return verilator.build(sum_design, tmp_path_factory.mktemp("simulators") / "sum")
 
 
@@ -163,9 +156,9 @@ def test_several_output_beats_make_a_frame(summing: Simulator) -> None:
     assert simulation.completions_cycles.tolist() == [5 + 2 * BEATS, 5 + 5 * BEATS]
 
 
-def test_beats_of_80_and_of_24_bits_keep_their_bytes(library: Path, tmp_path: Path) -> None:
+def test_beats_of_80_and_of_24_bits_keep_their_bytes(verilator_library: Path, tmp_path: Path) -> None:
     design = one_module("wide", WIDE, input_bits=80, output_bits=24)
-    simulator = verilator.build(design, tmp_path / "wide", library=library)
+    simulator = verilator.build(design, tmp_path / "wide", library=verilator_library)
     frames = np.random.default_rng(2).integers(0, 256, (7, 30)).astype(np.uint8)
     simulation = verilator.simulate(simulator, frames, output_beats=3)
     assert (simulation.output == frames.reshape(7, 3, 10)[:, :, 7:]).all()
@@ -182,7 +175,7 @@ def test_a_simulator_may_be_moved_and_finds_its_memory_files(summing: Simulator,
     assert str(summing.folder).encode() not in summing.program.read_bytes()
 
 
-def test_another_driver_and_another_top_module(library: Path, tmp_path: Path) -> None:
+def test_another_driver_and_another_top_module(verilator_library: Path, tmp_path: Path) -> None:
     design = one_module("x", "", input_bits=8, output_bits=8)
     design = design.replace_files(
         {f"{TOP}.sv": "module adder(input [7:0] a, output [7:0] b); assign b = a + 1; endmodule"}
@@ -192,7 +185,7 @@ def test_another_driver_and_another_top_module(library: Path, tmp_path: Path) ->
         '#include "Vtop.h"\n#include <cstdio>\n'
         'int main() { Vtop top; top.a = 41; top.eval(); std::printf("%d", top.b); }\n'
     )
-    simulator = verilator.build(design, tmp_path / "adder", top="adder", driver=driver, library=library)
+    simulator = verilator.build(design, tmp_path / "adder", top="adder", driver=driver, library=verilator_library)
     log = run([simulator.program], timeout_s=10, log=tmp_path / "log", cwd=simulator.folder).log
     assert log.read_text() == "42"
 
@@ -281,14 +274,14 @@ def chain_frames() -> NDArray[np.uint8]:
 def one_clock(
     chain_design: HardwareDesign,
     chain_frames: NDArray[np.uint8],
-    library: Path,
+    verilator_library: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> verilator.Simulation:
     """The chain simulated with one clock for all: another driver than the suite's, though with the same text."""
     folder = tmp_path_factory.mktemp("one_clock")
     driver = folder / "simulate.cpp"
     driver.write_text(verilator.STREAM_DRIVER.read_text())
-    simulator = verilator.build(chain_design, folder / "s", driver=driver, library=library)
+    simulator = verilator.build(chain_design, folder / "s", driver=driver, library=verilator_library)
     return verilator.simulate(simulator, chain_frames, output_beats=1)
 
 
@@ -296,10 +289,10 @@ def test_a_chain_whose_nodes_sleep_gives_the_same_beats_in_the_same_cycles(
     chain_design: HardwareDesign,
     chain_frames: NDArray[np.uint8],
     one_clock: verilator.Simulation,
-    library: Path,
+    verilator_library: Path,
     tmp_path: Path,
 ) -> None:
-    simulator = verilator.build(chain_design, tmp_path / "s", library=library)
+    simulator = verilator.build(chain_design, tmp_path / "s", library=verilator_library)
     simulation = verilator.simulate(simulator, chain_frames, output_beats=1)
     assert one_clock.clocked_share == 1
     assert simulation.clocked_share < 0.95
@@ -323,7 +316,7 @@ def test_a_node_that_sleeps_too_long_is_seen(
     chain_design: HardwareDesign,
     chain_frames: NDArray[np.uint8],
     one_clock: verilator.Simulation,
-    library: Path,
+    verilator_library: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -331,7 +324,7 @@ def test_a_node_that_sleeps_too_long_is_seen(
     driver.write_text(verilator.STREAM_DRIVER.read_text().replace(right, wrong))
     assert driver.read_text() != verilator.STREAM_DRIVER.read_text()
     monkeypatch.setattr(verilator, "STREAM_DRIVER", driver)
-    simulator = verilator.build(chain_design, tmp_path / "s", driver=driver, library=library)
+    simulator = verilator.build(chain_design, tmp_path / "s", driver=driver, library=verilator_library)
     try:
         simulation = verilator.simulate(simulator, chain_frames, output_beats=1, stall_limit_cycles=10_000)
     except DeadlockError:
@@ -359,8 +352,10 @@ STICKS_AT_7 = """
 """
 
 
-def test_taps_tell_every_beat_of_every_stream_and_in_a_standstill_those_before(library: Path, tmp_path: Path) -> None:
-    simulator = verilator.build(chain(ADDS_ONE, ADDS_ONE, STICKS_AT_7), tmp_path / "s", library=library)
+def test_taps_tell_every_beat_of_every_stream_and_in_a_standstill_those_before(
+    verilator_library: Path, tmp_path: Path
+) -> None:
+    simulator = verilator.build(chain(ADDS_ONE, ADDS_ONE, STICKS_AT_7), tmp_path / "s", library=verilator_library)
     for words, whole in ((np.arange(100, 140), 40), (np.arange(3, 20), 3)):
         frames = words.astype("<u4").view(np.uint8).reshape(-1, 4)
         streams = [
@@ -379,10 +374,10 @@ def test_a_top_that_is_no_chain_has_no_taps(summing: Simulator) -> None:
         verilator.taps(summing, as_bytes(values(1)), output_beats=1)
 
 
-def test_a_top_that_is_no_chain_has_one_clock(library: Path, tmp_path: Path) -> None:
+def test_a_top_that_is_no_chain_has_one_clock(verilator_library: Path, tmp_path: Path) -> None:
     design = chain(FORGETTING, FORGETTING)
     text = design.files[f"{TOP}.sv"].replace(".in0_V_tdata(s1_tdata)", ".in0_V_tdata(~s1_tdata)")
-    simulator = verilator.build(design.replace_files({f"{TOP}.sv": text}), tmp_path / "s", library=library)
+    simulator = verilator.build(design.replace_files({f"{TOP}.sv": text}), tmp_path / "s", library=verilator_library)
     frames = np.arange(8, dtype=np.uint8).reshape(2, 4)
     simulation = verilator.simulate(simulator, frames, output_beats=1)
     assert simulation.clocked_share == 1

@@ -140,10 +140,11 @@ def cppsim_job(job: Job, folder: Path, progress: Progress) -> None:
     model.save(str(folder / "hls.onnx"))
     progress("compile the nodes' C++")
     start = monotonic()
-    model = cppsim.compile_nodes(model, job["images"], job["headers"])
+    images = cppsim.batch_images(model, job["images"])
+    model = cppsim.compile_nodes(model, images, job["headers"])
     built = monotonic()
     progress("execute the nodes")
-    outputs = cppsim.run(model, np.load(job["inputs"]), job["images"])
+    outputs = cppsim.run(model, np.load(job["inputs"]), images)
     np.savez_compressed(folder / "cppsim.npz", **outputs)  # type: ignore[arg-type]
     record = {
         "op_types": {node.name: node.op_type for node in model.graph.node},

@@ -26,7 +26,7 @@ from qonnx.transformation.insert_topk import InsertTopK
 
 from qnn.errors import DataflowError
 
-__all__ = ["compile_nodes", "require_annotated_input", "run", "with_top1"]
+__all__ = ["batch_images", "compile_nodes", "require_annotated_input", "run", "with_top1"]
 
 _FLOAT32_EXACT = 2**24
 """Integers up to here are exact in FINN's .npy files."""
@@ -77,8 +77,15 @@ def _takes_batches(node: NodeProto) -> bool:
     return bool(node.op_type != "LabelSelect_hls")
 
 
+def batch_images(model: ModelWrapper, asked: int) -> int:
+    """Images that one process of a node may take: one where windows are gathered, which FINN does in Python."""
+    return 1 if any(node.op_type.startswith("ConvolutionInputGenerator") for node in model.graph.node) else asked
+
+
 def _set_batch(model: ModelWrapper, images: int) -> None:
     """Make the graph, whose nodes were made for one image, one for a batch."""
+    if images == 1:
+        return
     for node in model.graph.node:
         if _takes_batches(node):
             getCustomOp(node).set_nodeattr("numInputVectors", [images])

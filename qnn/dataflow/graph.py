@@ -9,7 +9,7 @@ fold_as_hls()   the same network as the study built it, HLS nodes with fused act
 """
 
 import copy
-from collections.abc import Collection
+import math
 
 from finn.analysis.fpgadataflow.exp_cycles_per_layer import exp_cycles_per_layer
 from finn.analysis.fpgadataflow.res_estimation import res_estimation
@@ -26,7 +26,7 @@ from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNode
 from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.util.cleanup import cleanup_model
 
-from qnn.cell import Folding, LayerFolding, Policy, fold_layers
+from qnn.cell import Folding, LayerFolding, LayerShape, Policy, fold_layers
 from qnn.dataflow import compat
 from qnn.errors import DataflowError
 
@@ -41,7 +41,13 @@ __all__ = [
     "hls_nodes",
     "streamline",
     "to_hardware",
+    "without_transpose",
 ]
+
+_WINDOWS = ("FMPadding", "ConvolutionInputGenerator")
+"""Nodes that gather a convolution's windows; they compute nothing. FINN has RTL alone of them."""
+_MAPPED = ("MVAU", "Thresholding", "LabelSelect", "Pool", *_WINDOWS)
+"""Hardware nodes that the suite folds and joins; a Transpose in front of all is the host's."""
 
 NodeRecord = dict[str, object]
 """What geometry() says of one node: see there."""
@@ -87,8 +93,8 @@ def streamline(converted: ModelWrapper, config: DataflowBuildConfig) -> ModelWra
     return model
 
 
-def to_hardware(model: ModelWrapper, config: DataflowBuildConfig, *, others: Collection[str] = ()) -> ModelWrapper:
-    """Thresholding and MVAU nodes alone, and those of `others`: the graph ends with the last MVAU's accumulators.
+def to_hardware(model: ModelWrapper, config: DataflowBuildConfig) -> ModelWrapper:
+    """Hardware nodes alone, behind at most a Transpose: the graph ends with the last MVAU's accumulators.
 
     A LabelSelect right behind that MVAU stays.
     """
@@ -99,14 +105,37 @@ def to_hardware(model: ModelWrapper, config: DataflowBuildConfig, *, others: Col
         raise DataflowError("FINN made no matrix-vector unit of this network")
     if [node.op_type for node in nodes[last + 1 :][:1]] == ["LabelSelect"]:
         last += 1
-    known = ("MVAU", "Thresholding", "LabelSelect", *others)
-    foreign = [node.op_type for node in nodes[: last + 1] if node.op_type not in known]
+    foreign = [
+        f"{node.name} ({node.op_type})"
+        for k, node in enumerate(nodes[: last + 1])
+        if node.op_type not in _MAPPED and not (k == 0 and node.op_type == "Transpose")
+    ]
     if foreign:
         raise DataflowError(
-            f"FINN left nodes with neither an RTL nor an HLS variant before the last matrix-vector unit: "
+            "nodes with neither an RTL nor an HLS variant that the suite joins lie before the last matrix-vector unit: "
             f"{', '.join(foreign)}"
         )
     return cut_behind(model, last)
+
+
+def without_transpose(hardware: ModelWrapper) -> tuple[ModelWrapper, bool]:
+    """The graph behind a Transpose in front of it, and whether there is one; `hardware` stays as it is.
+
+    FINN's nodes take images with the channels last, and the host gives them so.
+    """
+    model = ModelWrapper(copy.deepcopy(hardware.model))
+    first = model.graph.node[0]
+    if first.op_type != "Transpose":
+        return model, False
+    before, after = first.input[0], first.output[0]
+    shape, datatype = model.get_tensor_shape(after), model.get_tensor_datatype(before)
+    model.graph.node.remove(first)
+    for value in [value for value in model.graph.value_info if value.name == after]:
+        model.graph.value_info.remove(value)
+    del model.graph.input[:]
+    model.graph.input.append(helper.make_tensor_value_info(after, TensorProto.FLOAT, shape))
+    model.set_tensor_datatype(after, datatype)
+    return model, True
 
 
 def cut_behind(model: ModelWrapper, last: int) -> ModelWrapper:
@@ -128,24 +157,38 @@ def _matrix_units(model: ModelWrapper) -> list[NodeProto]:
     return [node for node in model.graph.node if node.op_type.startswith("MVAU")]
 
 
-def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[LayerFolding]:
-    """Set PE and SIMD of every node by a policy; a Thresholding takes its neighbour's lanes.
+def _shape(model: ModelWrapper, node: NodeProto) -> LayerShape:
+    """Of a matrix unit."""
+    unit, before = getCustomOp(node), model.find_producer(node.input[0])
+    windows = before is not None and before.op_type.startswith("ConvolutionInputGenerator")
+    return LayerShape(
+        inputs=unit.get_nodeattr("MW"),
+        outputs=unit.get_nodeattr("MH"),
+        vectors=math.prod(unit.get_nodeattr("numInputVectors")),
+        channels=getCustomOp(before).get_nodeattr("IFMChannels") if windows else None,
+    )
 
-    The first Thresholding feeds the first MVAU, hence its SIMD; every other one follows an MVAU, hence its PE.
-    Each is a divisor of its channels then.
+
+def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[LayerFolding]:
+    """Set PE and SIMD of every node by a policy; nodes that are no matrix unit take a neighbour's lanes.
+
+    What gathers the windows of a matrix unit takes its SIMD; everything else what comes before it gives, hence the PE
+    of the unit before, or in front of all units the SIMD of the first. Each is a divisor of its channels then.
     """
-    units = [getCustomOp(node) for node in _matrix_units(model)]
-    foldings = fold_layers(asked, policy, [(unit.get_nodeattr("MW"), unit.get_nodeattr("MH")) for unit in units])
-    for unit, layer in zip(units, foldings, strict=True):
-        unit.set_nodeattr("PE", layer.applied.pe)
-        unit.set_nodeattr("SIMD", layer.applied.simd)
+    nodes, units = list(model.graph.node), _matrix_units(model)
+    foldings = fold_layers(asked, policy, [_shape(model, unit) for unit in units])
+    applied = {unit.name: layer.applied for unit, layer in zip(units, foldings, strict=True)}
     lanes = foldings[0].applied.simd
-    upcoming = iter(foldings)
-    for node in model.graph.node:
-        if node.op_type.startswith("MVAU"):
-            lanes = next(upcoming).applied.pe
+    for k, node in enumerate(nodes):
+        custom_op = getCustomOp(node)
+        if node.name in applied:
+            lanes = applied[node.name].pe
+            custom_op.set_nodeattr("SIMD", applied[node.name].simd)
+        if node.op_type.startswith(_WINDOWS):
+            fed = next(other for other in nodes[k:] if not other.op_type.startswith(_WINDOWS))
+            custom_op.set_nodeattr("SIMD", applied[fed.name].simd if fed.name in applied else lanes)
         else:
-            getCustomOp(node).set_nodeattr("PE", lanes)
+            custom_op.set_nodeattr("PE", lanes)
     return foldings
 
 
@@ -243,7 +286,7 @@ def fold_as_hls(
     same), and its thresholds are in LUTs (ram_style_thresholds "distributed"), which alone lets FINN count them and
     their comparators; weights stream from a memory beside it (internal_decoupled), as those of the RTL do.
     """
-    model = to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config)
+    model, _ = without_transpose(to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config))
     for node in _matrix_units(model):
         unit = getCustomOp(node)
         unit.set_nodeattr("resType", "lut")
@@ -260,13 +303,17 @@ def hls_nodes(streamlined: ModelWrapper, asked: Folding, policy: Policy, config:
 
     Raises DataflowError naming the nodes that FINN has no HLS variant for.
     """
-    model = to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config)
+    model, _ = without_transpose(to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config))
     return require_hls(_fold_nodes(model, "hls", asked, policy, config)[0])
 
 
 def require_hls(model: ModelWrapper) -> ModelWrapper:
-    """The model; DataflowError naming the nodes that are not HLS nodes."""
-    others = [f"{node.name} ({node.op_type})" for node in model.graph.node if not node.op_type.endswith("_hls")]
+    """The model; DataflowError naming the nodes that are not HLS nodes.
+
+    What gathers windows is not asked for: FINN has RTL alone of it, which its cppsim executes in Python.
+    """
+    nodes = [node for node in model.graph.node if not node.op_type.startswith(_WINDOWS)]
+    others = [f"{node.name} ({node.op_type})" for node in nodes if not node.op_type.endswith("_hls")]
     if others:
         raise DataflowError(f"FINN has no HLS variant for {', '.join(others)}")
     return model
@@ -281,10 +328,11 @@ def _is_narrow(model: ModelWrapper, node: NodeProto) -> bool:
 def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> list[NodeRecord]:
     """One record a node, in the order of the stream, as plain JSON values.
 
-    name, op_type; pe, simd (None where the node has none); inputs, outputs and asked_pe, asked_simd for matrix
-    units; input_type, weight_type, output_type (QONNX data types); output_lanes, elements of one output beat;
-    narrow_weights, whether no weight is the lowest value of its type, None without weights; cycles, FINN's expected
-    cycles a frame; estimate, FINN's analytical resources {LUT, DSP, BRAM_18K, ...}.
+    name, op_type; pe, simd (None where the node has none); inputs, outputs, vectors (matrix products of one image) and
+    asked_pe, asked_simd for matrix units; input_type, weight_type, output_type (QONNX data types); output_lanes,
+    elements of one output beat; output_elements, of one image; narrow_weights, whether no weight is the lowest value of
+    its type, None without weights; cycles, FINN's expected cycles a frame; estimate, FINN's analytical resources {LUT,
+    DSP, BRAM_18K, ...}.
     """
     cycles = model.analysis(exp_cycles_per_layer)
     resources = res_estimation(model, part)
@@ -303,12 +351,13 @@ def geometry(model: ModelWrapper, foldings: list[LayerFolding], part: str) -> li
             "output_type": unit.get_output_datatype().name,
             "narrow_weights": _is_narrow(model, node) if node.op_type.startswith("MVAU") else None,
             "output_lanes": int(unit.get_folded_output_shape()[-1]),
+            "output_elements": math.prod(map(int, unit.get_normal_output_shape())),
             "cycles": int(cycles[node.name]),
             "estimate": {name: float(value) for name, value in resources[node.name].items()},
         }
         if node.op_type.startswith("MVAU"):
             layer = next(upcoming)
-            record |= {"inputs": layer.inputs, "outputs": layer.outputs}
+            record |= {"inputs": layer.inputs, "outputs": layer.outputs, "vectors": layer.vectors}
             record |= {"asked_pe": layer.asked.pe, "asked_simd": layer.asked.simd}
         records.append(record)
     return records

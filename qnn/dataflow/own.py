@@ -32,8 +32,6 @@ _ELEMENTWISE = ("Identity", "Cast", "Mul", "Add", "Sub", "Div", "Quant", "IntQua
 """Nodes in front of which a reshape may be taken, as long as their parameters are scalars."""
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _DEFAULT_TYPE = "UINT8"
-_OTHERS = ("ConvolutionInputGenerator", "FMPadding", "Pool", "Transpose")
-"""Hardware nodes of convolutional networks; a Transpose in front is the host's."""
 
 
 # Preparing the input --------------------------------------------------------------------------------------------------
@@ -232,21 +230,16 @@ def compile_own(job: dict[str, Any], folder: Path, progress: Callable[[str], Non
 
     def to_hardware() -> None:
         # FINN changes the graph that it is given.
-        made.append(graph.to_hardware(ModelWrapper(copy.deepcopy(part.model)), config, others=_OTHERS))
-        made[0].save(str(folder / "hardware.onnx"))
+        hardware = graph.to_hardware(ModelWrapper(copy.deepcopy(part.model)), config)
+        hardware.save(str(folder / "hardware.onnx"))
+        made.append(hardware)
 
     attempt("integers", "read the integers", read)
+    channels_last = False
     if attempt("hardware", "convert to hardware", to_hardware):
-        windows = [f"{node.name} ({node.op_type})" for node in made[0].graph.node if node.op_type in _OTHERS]
-        if windows:
-            # FINN has RTL for most of these; the suite does not fold, stitch and feed them yet.
-            refused["rtl"] = refused["cppsim"] = (
-                f"a convolutional network: {', '.join(windows)}. The suite folds, stitches and compiles fully "
-                "connected layers alone; up to FINN's hardware graph it was executed"
-            )
+        accelerator, channels_last = graph.without_transpose(made[0])
+        attempt("rtl", "make RTL", lambda: folded.write(accelerator, part, job, folder, config, progress))
     else:
         refused["cppsim"] = refused["rtl"] = refused["hardware"]
-    if "rtl" not in refused:
-        attempt("rtl", "make RTL", lambda: folded.write(made[0], part, job, folder, config, progress))
-    record |= {"host": describe(host), "part": describe(part), "refused": refused}
+    record |= {"host": describe(host), "part": describe(part), "channels_last": channels_last, "refused": refused}
     (folder / "own.json").write_text(json.dumps(record, indent=1))

@@ -61,10 +61,17 @@ def check(design: HardwareDesign) -> dict[str, str]:
     return verilator.check(design, macros=(fifos.FINN_SIMULATION,))
 
 
-def build(design: HardwareDesign, folder: Path, *, jobs: int | None = None, timeout_s: float = 1200) -> Simulator:
+def build(
+    design: HardwareDesign,
+    folder: Path,
+    *,
+    library: Path | None = None,
+    jobs: int | None = None,
+    timeout_s: float = 1200,
+) -> Simulator:
     """The program of a `design` that fifos.gauged() made, which Verilator has to take as it is, in an empty `folder`.
 
-    Raises what verilator.build() raises.
+    The other arguments are those of verilator.build(), and so is what is raised.
     """
     return verilator.build(
         design,
@@ -72,6 +79,7 @@ def build(design: HardwareDesign, folder: Path, *, jobs: int | None = None, time
         driver=DRIVER,
         macros=(fifos.FINN_SIMULATION,),
         brief=True,
+        library=library,
         jobs=jobs,
         timeout_s=timeout_s,
     )

@@ -89,6 +89,8 @@ class LayerGeometry:
     output_type: str
     output_lanes: int
     """Elements of one output beat."""
+    output_elements: int
+    """Of one image."""
     narrow_weights: bool | None
     """Whether no weight is the lowest value of its type; None for a node without weights."""
     cycles: int
@@ -146,12 +148,12 @@ class DataflowModel:
     @property
     def output_lanes(self) -> int:
         """Accumulators in one output beat."""
-        return self.foldings[-1].applied.pe
+        return self.layers[-1].output_lanes
 
     @property
     def output_beats(self) -> int:
         """Output beats of one image."""
-        return self.foldings[-1].outputs // self.output_lanes
+        return self.layers[-1].output_elements // self.output_lanes
 
     @property
     def output_bits(self) -> int:
@@ -265,7 +267,7 @@ def read_cpp_run(folder: Path) -> CppRun:
     record = json.loads((folder / "cppsim.json").read_text())
     with np.load(folder / "cppsim.npz") as arrays:
         nodes = tuple(
-            NodeValues(name=name, op_type=op_type, values=arrays[name].astype(np.int64))
+            NodeValues(name=name, op_type=op_type, values=arrays[name].astype(np.int64).reshape(len(arrays[name]), -1))
             for name, op_type in record.pop("op_types").items()
         )
     return CppRun(nodes=nodes, model=folder / "hls.onnx", **record)
@@ -397,6 +399,8 @@ class OwnCompilation:
     """Nodes behind the accelerator's part, which the host does."""
     part: tuple[str, ...]
     """Nodes of the accelerator's part, streamlined."""
+    channels_last: bool
+    """Whether the accelerator takes an image's channels last, of a model that takes them first."""
     refused: Mapping[str, str]
     """{stage: why}, of ``integers``, ``hardware``, ``cppsim`` and ``rtl``."""
 
@@ -614,6 +618,7 @@ def _layer(fields: dict[str, Any]) -> LayerGeometry:
         folding = LayerFolding(
             inputs=fields.pop("inputs"),
             outputs=fields.pop("outputs"),
+            vectors=fields.pop("vectors"),
             asked=Folding(pe=fields.pop("asked_pe"), simd=fields.pop("asked_simd")),
             applied=Folding(pe=fields["pe"], simd=fields["simd"]),
         )
