@@ -35,6 +35,7 @@ class Step(StrEnum):
     FIFO_SIZING = "FIFO sizing"
     SIZED_RUN = "sized run"
     NODE_SIMULATION = "node simulation"
+    NODE_CHECKS = "nodes alone"
     NETLIST = "netlist"
     """The netlist and its run."""
     NETLIST_RUN = "netlist run"
@@ -106,6 +107,8 @@ def _do(pipeline: Pipeline, task: Task) -> list[Task]:
             pipeline.sized_run(cell)
         case Step.NODE_SIMULATION:
             pipeline.node_simulation(cell)
+        case Step.NODE_CHECKS:
+            pipeline.node_checks(cell)
         case Step.NETLIST:
             return [*_node_syntheses(pipeline, cell), Task(step=Step.NETLIST_RUN, cell=cell)]
         case Step.TIMING:

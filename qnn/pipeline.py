@@ -15,7 +15,7 @@ import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +34,7 @@ from qnn.evaluation import Evaluation
 from qnn.fifos import FifoDepth, FifoSizing
 from qnn.hdl import TOP, HardwareDesign
 from qnn.integer import GoldenNetwork
+from qnn.nodes import NodeCheck, check_node, node_functions
 from qnn.parameters import NetworkParameters
 from qnn.resources import FAMILIES, Resources, count_cells
 from qnn.store import Store, digest_of, digest_of_files
@@ -415,6 +416,31 @@ class HardwarePipeline(ABC, Generic[S]):
             node_simulation.build(compiled, folder, library=library)
 
         return verilator.Simulator.open(self.store.get_or_build("node-simulator", key, build))
+
+    def node_checks(self, cell: S) -> dict[str, NodeCheck]:
+        """{node: what was compared} of every node of the RTL, alone on its directed vectors, each of them right.
+
+        Raises what qnn.nodes.check_node() raises; a check that was not passed is not kept.
+        """
+        drivers = [f"tools/{name}" for name in ("node_simulation.py", node_simulation.DRIVER.name, "verilator.py")]
+        sources = ["nodes.py", "directed.py", "integer.py", "thresholding.py", *drivers]
+        key = {
+            "dataflow": [self._dataflow(cell).name, self._delivered(cell).name],
+            "design": self.simulated_design(cell).digest,
+            "source": digest_of_files(*(_SOURCE / name for name in sources)),
+            "versions": [verilator.version(), gxx.version()],
+        }
+
+        def build(folder: Path) -> None:
+            checks = {}
+            for name, function in node_functions(self.dataflow(cell), self.hardware_model(cell)).items():
+                node = self.node_alone(cell, name)
+                checks[name] = asdict(check_node(function, self.node_simulator(node), node.memories))
+            (folder / "checks.json").write_text(json.dumps(checks))
+
+        folder = self.store.get_or_build("node-checks", digest_of(key), build)
+        checks = json.loads((folder / "checks.json").read_text())
+        return {name: NodeCheck(**check) for name, check in checks.items()}
 
     def simulator(self, cell: S) -> verilator.Simulator:
         """FINN's RTL as a program that simulates it."""

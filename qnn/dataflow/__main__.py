@@ -43,7 +43,7 @@ import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
 
 from qnn.cell import Folding, Policy
-from qnn.dataflow.session import open_session
+from qnn.dataflow.session import has_finn_nodes, open_session
 
 Job = dict[str, Any]
 Progress = Callable[[str], None]
@@ -94,7 +94,10 @@ def nodes_job(job: Job, folder: Path, progress: Progress) -> None:
     from qnn.dataflow import execution
 
     progress("execute node by node")
-    arrays = execution.trace_nodes(ModelWrapper(job["model"]), np.load(job["inputs"]))
+    model = ModelWrapper(job["model"])
+    if has_finn_nodes(model):
+        open_session()
+    arrays = execution.trace_nodes(model, np.load(job["inputs"]))
     np.savez(folder / "nodes.npz", **arrays)  # type: ignore[arg-type]
 
 
@@ -184,10 +187,15 @@ JOBS: dict[str, Callable[[Job, Path, Progress], None]] = {
 }
 
 
+_BY_QONNX = ("trace", "nodes", "cost")
+"""Jobs that QONNX does, at most on nodes of FINN's."""
+
+
 def main(request: Path) -> None:
     """Run every job of a request."""
-    open_session()
     for job in json.loads(request.read_text()):
+        if job["kind"] not in _BY_QONNX:
+            open_session()
         folder, steps = Path(job["folder"]), ["start"]
 
         def progress(step: str, steps: list[str] = steps) -> None:

@@ -1,10 +1,13 @@
-"""Graphs executed by FINN: QONNX's and streamlined ones on whole batches, FINN's hardware nodes image by image."""
+"""Graphs executed in Python: QONNX's and streamlined ones on whole batches, FINN's hardware nodes image by image.
+
+It is QONNX that executes graphs, in FINN too; FINN itself, which takes seconds to import, is needed for its own nodes.
+"""
 
 import copy
 
 import numpy as np
-from finn.core.onnx_exec import execute_onnx
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.core.onnx_exec import execute_onnx
 from qonnx.transformation.infer_shapes import InferShapes
 
 from qnn.errors import DataflowError

@@ -1,10 +1,20 @@
-"""FINN's global state, set up for work without vendor tools."""
+"""FINN's global state, set up for work without vendor tools, where it is needed."""
+
+from functools import cache
+
+from qonnx.core.modelwrapper import ModelWrapper
 
 from qnn.dataflow import compat, xsi
 
-__all__ = ["open_session"]
+__all__ = ["has_finn_nodes", "open_session"]
 
 
+def has_finn_nodes(model: ModelWrapper) -> bool:
+    """Whether a graph has nodes that QONNX cannot execute without FINN."""
+    return any(node.domain.startswith("finn") for node in model.graph.node)
+
+
+@cache
 def open_session() -> None:
     """Open FINN's settings (FINN_BUILD_DIR names its build folder), and put its RTL simulation on Verilator."""
     compat.open_settings()
