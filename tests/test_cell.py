@@ -140,3 +140,18 @@ def test_an_unknown_data_set_or_network_is_refused() -> None:
         dataset_name("cifar10")
     with pytest.raises(CellError, match="unknown network 'cnv'"):
         Cell(network="cnv", quantization=Quantization.parse("A3W3"))
+
+
+def test_simd_divides_the_channels_of_a_convolution_and_every_place_takes_its_cycles() -> None:
+    window = LayerShape(inputs=9 * 6, outputs=8, vectors=16, channels=6)
+    (layer,) = uniform_folding(Folding(pe=4, simd=9), [window])
+    assert layer.applied == Folding(pe=4, simd=6)  # 9 divides the inputs, but not the channels
+    assert layer.cycles == 16 * (54 // 6) * (8 // 4)
+
+
+def test_a_convolution_that_cannot_keep_up_is_as_fast_as_it_can_be() -> None:
+    window = LayerShape(inputs=9 * 6, outputs=8, vectors=100, channels=6)
+    first, second = balanced_folding(Folding(pe=8, simd=8), [LayerShape(8, 8), window])
+    assert first.cycles == 1
+    assert second.applied == Folding(pe=8, simd=6)
+    assert second.cycles == 100 * 9
