@@ -173,10 +173,10 @@ def _by_kind(nodes: Sequence[NodeValues]) -> dict[tuple[str, int], NodeValues]:
     """
     found: dict[tuple[str, int], NodeValues] = {}
     known = [(kind, node) for node in nodes if (kind := _kind(node)) is not None]
-    for k, (kind, node) in enumerate(known):
-        if kind == "window" and [after for after, _ in known[k + 1 : k + 2]] == ["pool"]:
-            continue
-        found[kind, sum(key[0] == kind for key in found)] = node
+    following = [*(kind for kind, _ in known[1:]), None]
+    for (kind, node), after in zip(known, following, strict=False):
+        if (kind, after) != ("window", "pool"):
+            found[kind, sum(key[0] == kind for key in found)] = node
     return found
 
 

@@ -124,7 +124,7 @@ class OwnPipeline(HardwarePipeline[OwnModel]):
         return self.samples(cell).digest
 
     def frames(self, cell: OwnModel, images: Sequence[int] | slice = slice(None)) -> NDArray[np.uint8]:
-        chosen = self.accelerator_inputs(cell)[images if isinstance(images, slice) else list(images)]
+        chosen = super().frames(cell, images).astype(np.int64)
         first = self.dataflow(cell).layers[0]
         lanes = first.simd or first.output_lanes
         bits = InputType.parse(self.compilation(cell).input_type).bits

@@ -119,12 +119,11 @@ def to_hardware(model: ModelWrapper, config: DataflowBuildConfig) -> ModelWrappe
 
 
 def without_transpose(hardware: ModelWrapper) -> tuple[ModelWrapper, bool]:
-    """The graph behind a Transpose in front of it, and whether there is one; `hardware` stays as it is.
+    """The graph behind a Transpose in front of it, and whether there is one; `hardware` is changed.
 
     FINN's nodes take images with the channels last, and the host gives them so.
     """
-    model = ModelWrapper(copy.deepcopy(hardware.model))
-    first = model.graph.node[0]
+    model, first = hardware, hardware.graph.node[0]
     if first.op_type != "Transpose":
         return model, False
     before, after = first.input[0], first.output[0]
@@ -155,6 +154,11 @@ def cut_behind(model: ModelWrapper, last: int) -> ModelWrapper:
 
 def _matrix_units(model: ModelWrapper) -> list[NodeProto]:
     return [node for node in model.graph.node if node.op_type.startswith("MVAU")]
+
+
+def _accelerator(streamlined: ModelWrapper, config: DataflowBuildConfig) -> ModelWrapper:
+    """What FINN makes of a streamlined graph, which stays as it is, without what is the host's."""
+    return without_transpose(to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config))[0]
 
 
 def _shape(model: ModelWrapper, node: NodeProto) -> LayerShape:
@@ -286,7 +290,7 @@ def fold_as_hls(
     same), and its thresholds are in LUTs (ram_style_thresholds "distributed"), which alone lets FINN count them and
     their comparators; weights stream from a memory beside it (internal_decoupled), as those of the RTL do.
     """
-    model, _ = without_transpose(to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config))
+    model = _accelerator(streamlined, config)
     for node in _matrix_units(model):
         unit = getCustomOp(node)
         unit.set_nodeattr("resType", "lut")
@@ -303,7 +307,7 @@ def hls_nodes(streamlined: ModelWrapper, asked: Folding, policy: Policy, config:
 
     Raises DataflowError naming the nodes that FINN has no HLS variant for.
     """
-    model, _ = without_transpose(to_hardware(ModelWrapper(copy.deepcopy(streamlined.model)), config))
+    model = _accelerator(streamlined, config)
     return require_hls(_fold_nodes(model, "hls", asked, policy, config)[0])
 
 
