@@ -5,9 +5,8 @@ measured.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,6 +21,9 @@ from qnn.pipeline import BATCH_IMAGES, DeviceRun, NodeSynthesis, Pipeline
 from qnn.resources import shares, total
 from qnn.results import Evidence
 from qnn.tools.finn import HardwareModel
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLASSES = 10
 COMPARED = Folding(pe=8, simd=8)
@@ -40,13 +42,6 @@ MEASURED: dict[tuple[str, str], str] = {
 
 def _top1_percent(predictions: NDArray[np.int64], images: Images) -> float:
     return 100 * float(np.mean(predictions == images.labels[: len(predictions)]))
-
-
-@cache
-def _float_top1_percent(dataset: str) -> float | None:
-    from qnn import accuracy, histories  # pandas takes half a second; collecting pays nothing
-
-    return accuracy.float_top1_percent(histories.read(dataset))
 
 
 class Worst(NamedTuple):
@@ -121,11 +116,15 @@ def test_efficiency(
     hardware_accumulators: NDArray[np.int64],
     device_run: DeviceRun,
     synthesis: tuple[NodeSynthesis, ...],
+    training_histories: "Callable[[str], pd.DataFrame]",
     record: Record,
 ) -> None:
+    from qnn import accuracy  # pandas takes half a second; collecting pays nothing
+
     images = pipeline.images(cell)
     predictions = hardware_model.logits(hardware_accumulators).argmax(axis=1)
-    top1_percent, float_top1_percent = _top1_percent(predictions, images), _float_top1_percent(cell.dataset)
+    top1_percent = _top1_percent(predictions, images)
+    float_top1_percent = accuracy.float_top1_percent(training_histories(cell.dataset))
     completions = device_run.batch_completions_cycles(BATCH_IMAGES)
     images_per_s = estimate.batch_images_per_s(completions, pipeline.clock_period_ns)
     resources = total(node.resources for node in synthesis)
@@ -163,10 +162,11 @@ def test_the_studys_choice_is_the_best_compromise(
     device_runs: Mapping[Cell, DeviceRun],
     syntheses: Mapping[Cell, tuple[NodeSynthesis, ...] | None],
     pipeline: Pipeline,
+    training_histories: "Callable[[str], pd.DataFrame]",
     record: Record,
     request: pytest.FixtureRequest,
 ) -> None:
-    from qnn import claims, compromise, histories  # pandas and scipy take two seconds; collecting pays nothing
+    from qnn import claims, compromise  # pandas and scipy take two seconds; collecting pays nothing
 
     dataset, policy = cells[0].dataset, cells[0].variant
     top1_percent: dict[Quantization, float] = {}
@@ -188,7 +188,7 @@ def test_the_studys_choice_is_the_best_compromise(
     found = compromise.judge(
         paper.best_compromise(),
         designs,
-        histories.read(dataset),
+        training_histories(dataset),
         folding=COMPARED,
         margin_points=claims.IMPORTANT_POINTS[dataset],
     )
