@@ -156,7 +156,7 @@ def test_an_accelerator_that_does_not_fit_is_told(
     assert found.figures["lut"]
 
 
-@pytest.mark.parametrize("bipolar_activations", [True, False])
+@pytest.mark.parametrize("bipolar_activations", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not_run(
     bipolar_activations: bool, store: Store, folder: Path
 ) -> None:

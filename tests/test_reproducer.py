@@ -77,7 +77,7 @@ def test_the_folder_shows_the_wrong_rtl_and_that_finns_python_is_right(
     assert done.returncode == 1, done.stderr
     assert f"{WRONG} (MVAU_rtl)\n" in done.stdout
     assert f"in Python: equal, {IMAGES} vectors of 4 elements" in done.stdout
-    assert "RTL in Verilator: differs" in done.stdout
+    assert "RTL in Verilator: differs" in done.stdout, done.stderr
     assert f"first at vector {divergence.image}, element {divergence.channel}: expected" in done.stdout
 
 

@@ -190,6 +190,15 @@ def test_another_driver_and_another_top_module(verilator_library: Path, tmp_path
     assert log.read_text() == "42"
 
 
+@pytest.mark.parametrize("flags", verilator.PRECOMPILED)
+def test_the_precompiled_headers_are_taken(flags: tuple[str, ...], verilator_library: Path, tmp_path: Path) -> None:
+    """g++ -H marks what it has taken precompiled with "!"; where it takes none, it says nothing and is slow."""
+    unit, header = tmp_path / "unit.cpp", verilator_library / verilator.PRECOMPILED[flags]
+    unit.write_text("VerilatedContext context;\n")
+    gxx.compile_units([gxx.Unit(source=unit, flags=(*flags, "-H", "-include", str(header)))], tmp_path)
+    assert (tmp_path / "unit.log").read_text().startswith(f"! {header}.gch\n")
+
+
 # ---------------------------------------------------------------------------------------------------- nodes that sleep
 
 

@@ -29,6 +29,7 @@ from qnn.tools import gxx
 
 __all__ = [
     "LANGUAGE",
+    "PRECOMPILED",
     "STREAM_DRIVER",
     "Installation",
     "Simulation",
@@ -76,6 +77,9 @@ _SPEED = ("-O1", "-fno-pie")
 _LINK = ("-no-pie",)
 _ONCE = ("-O0", "-fno-pie")
 """For code that runs once, at the start, or never: Verilator's threads."""
+
+PRECOMPILED: dict[tuple[str, ...], str] = {_ONCE: "precompiled_once.h", _SPEED: "precompiled_speed.h"}
+"""Verilator's headers for each set of flags: g++ takes longer for them than for the C++ of a small design."""
 
 _UNIT_BYTES = 2_000_000
 """Of generated C++ in one call of g++, about; larger ones leave the other cores waiting for the last."""
@@ -321,8 +325,8 @@ def _library_units() -> list[gxx.Unit]:
     ]
 
 
-def _units(generated: Path, driver: Path, *, brief: bool, jobs: int) -> list[gxx.Unit]:
-    """What is compiled: Verilator's C++ in `generated`, and the driver.
+def _units(generated: Path, driver: Path, library: Path | None, *, brief: bool, jobs: int) -> list[gxx.Unit]:
+    """What is compiled: Verilator's C++ in `generated`, and the driver, with the precompiled header of a `library`.
 
     It is joined into few files, since g++ needs a second for Verilator's headers alone: the files that are named Slow,
     which run once, at the start, into one, and the others into as many of about the same size as there are jobs, or
@@ -342,21 +346,28 @@ def _units(generated: Path, driver: Path, *, brief: bool, jobs: int) -> list[gxx
         path.write_text("".join(f'#include "{source.name}"\n' for source in sorted(group)))
         return path
 
+    once, speed = (
+        flags if library is None else (*flags, "-include", str(library / PRECOMPILED[flags]))
+        for flags in (_ONCE, _SPEED)
+    )
     return [
-        gxx.Unit(source=driver, flags=_ONCE if brief else ("-O2", "-fno-pie")),
-        *(gxx.Unit(source=joined(f"fast_{k}.cpp", group), flags=_SPEED) for k, group in enumerate(groups) if group),
-        gxx.Unit(source=joined("once.cpp", slow), flags=_ONCE),
+        gxx.Unit(source=driver, flags=once if brief else ("-O2", "-fno-pie")),
+        *(gxx.Unit(source=joined(f"fast_{k}.cpp", group), flags=speed) for k, group in enumerate(groups) if group),
+        gxx.Unit(source=joined("once.cpp", slow), flags=once),
     ]
 
 
 def build_library(folder: Path, *, jobs: int | None = None, timeout_s: float = 600) -> None:
-    """Compile Verilator's own library into `folder`, for build(), which otherwise does so once more for each design.
+    """Compile Verilator's own library and its headers into `folder`, for build(), which otherwise does so once more.
 
-    It is the same for all designs. Raises ToolMissing, ToolFailed, ToolTimeout.
+    They are the same for all designs. Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    include = find().root / "include"
-    gxx.compile_units(_library_units(), folder, include=(include, include / "vltstd"), jobs=jobs, timeout_s=timeout_s)
+    paths = (find().root / "include", find().root / "include" / "vltstd")
+    gxx.compile_units(_library_units(), folder, include=paths, jobs=jobs, timeout_s=timeout_s)
+    for flags, name in PRECOMPILED.items():
+        (folder / name).write_text('#include "verilated.h"\n')
+        gxx.precompile(folder / name, flags, include=paths, timeout_s=timeout_s)
 
 
 def build(
@@ -431,7 +442,7 @@ def _build(
     headers = [(generated / f"{_PREFIX}{name}.h").read_text() for name in ("__Syms", "___024root")]
     (generated / "nodes.h").write_text(_nodes_header(nodes, *headers))
 
-    units = _units(generated, driver, brief=brief, jobs=jobs)
+    units = _units(generated, driver, library, brief=brief, jobs=jobs)
     objects: list[Path] = []
     if library is None:
         units += _library_units()
