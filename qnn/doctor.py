@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from qnn import preflight, reference
 from qnn.cell import BIT_WIDTHS, DATASETS, NETWORKS, Cell, Quantization
@@ -224,6 +226,18 @@ def _tool(
     return Finding(group=group, name=name, state=state, detail=detail, remedy=remedy, needed=needed)
 
 
+_IMPORTING = Lock()
+
+
+def _import(module: str) -> Any:
+    """A module of the suite; raises ImportError where one that it needs is missing.
+
+    One at a time: the checks run in threads, and while an import fails in one, another one gets the module half made.
+    """
+    with _IMPORTING:
+        return import_module(module)
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).removesuffix("; its log ends:")  # where the log is empty
 
@@ -245,7 +259,7 @@ def check_gxx() -> Finding:
 def check_verilator() -> Finding:
     """The Verilator that the suite takes, and that its program starts."""
     try:
-        from qnn.tools import verilator
+        verilator = _import("qnn.tools.verilator")
 
         found = verilator.find(timeout_s=PATIENCE_S)
         with tempfile.TemporaryDirectory() as folder:
@@ -290,7 +304,7 @@ def check_hls(environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """What cppsim can compile against beside the suite's own library, each found as qnn.tools.hls_headers finds it."""
     names = ("finn-hlslib", "open ap_types (hls4ml)", "Vitis HLS")
     try:
-        from qnn.tools import hls_headers
+        hls_headers = _import("qnn.tools.hls_headers")
     except ImportError as error:
         return [_tool(name, State.MISSING, remedy=f"{error}: {_INSTALLING}", needed=False) for name in names]
     if (vitis := environ.get("XILINX_HLS")) is not None:
@@ -331,7 +345,7 @@ def check_test_set(dataset: str, folder: Path | None = None) -> Finding:
     """The 10,000 test images in the repository (or in `folder`), against the published checksums."""
     name = f"{dataset} test set"
     try:
-        from qnn import datasets
+        datasets = _import("qnn.datasets")
 
         count = datasets.verify_test_set(dataset, folder or datasets.TEST_DATA)
     except (QnnError, OSError, ImportError) as error:
@@ -344,7 +358,7 @@ def check_training_set(dataset: str, cache: Path | None = None) -> Finding:
     """The training images on this machine, or where a training will have them from. No benchmark needs them."""
     name = f"{dataset} training set"
     try:
-        from qnn import datasets
+        datasets = _import("qnn.datasets")
 
         cache = cache or datasets.default_cache()
         place = datasets.find_training_set(dataset, cache)
@@ -374,7 +388,7 @@ def check_checkpoints(folder: Path = reference.CHECKPOINTS) -> Finding:
     ]
     bad = []
     try:
-        from qnn import checkpoints
+        checkpoints = _import("qnn.checkpoints")
     except ImportError as error:
         return _tool("checkpoints", State.MISSING, remedy=f"{error}: {_INSTALLING}", group=Group.DATA)
     for cell in cells:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import test_tradeoff as benchmark
-from qnn import histories, paper
+from qnn import paper
 from qnn.cell import PART, Cell, Policy, Quantization
 from qnn.datasets import Images
 from qnn.resources import Resources
@@ -57,7 +57,6 @@ class Conclusion:
 
     def __init__(
         self,
-        monkeypatch: pytest.MonkeyPatch,
         dsp: Mapping[str, int | None],
         part: str = PART,
         dataset: str = paper.DATASET,
@@ -65,7 +64,6 @@ class Conclusion:
         self.cells = tuple(replace(cell, dataset=dataset) for cell in CELLS)
         self.recorded: dict[str, Any] = {}
         self.marks: list[Any] = []
-        monkeypatch.setattr(histories, "read", lambda dataset: trainings())
         self.syntheses: Any = {}
         for cell in self.cells:
             taken = dsp[str(cell.quantization)]
@@ -84,7 +82,7 @@ class Conclusion:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(benchmark.MEASURED, KEY, measured)
             benchmark.test_the_studys_choice_is_the_best_compromise(
-                self.cells, runs, self.syntheses, self.pipeline, self._record, request
+                self.cells, runs, self.syntheses, self.pipeline, lambda dataset: trainings(), self._record, request
             )
 
     def _record(self, *_: object, **metrics: object) -> None:
@@ -94,8 +92,8 @@ class Conclusion:
 RISING = {f"A{n}W{n}": 10 * n for n in range(2, 9)}
 
 
-def test_the_conclusion_is_borne_out_where_more_bits_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    conclusion = Conclusion(monkeypatch, RISING)
+def test_the_conclusion_is_borne_out_where_more_bits_cost_more() -> None:
+    conclusion = Conclusion(RISING)
     conclusion.draw()
     assert conclusion.recorded["verdict"] == "borne out"
     assert not conclusion.marks
@@ -104,13 +102,13 @@ def test_the_conclusion_is_borne_out_where_more_bits_cost_more(monkeypatch: pyte
     assert "tfc-fashion_mnist-A3W3-PE8-SIMD8" not in front
 
 
-def test_the_conclusion_fails_where_more_bits_cost_less(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_conclusion_fails_where_more_bits_cost_less() -> None:
     with pytest.raises(AssertionError, match="A4W4 is accurate and costs less"):
-        Conclusion(monkeypatch, {**RISING, "A4W4": 29}).draw()
+        Conclusion({**RISING, "A4W4": 29}).draw()
 
 
-def test_what_was_measured_otherwise_is_a_strict_xfail(monkeypatch: pytest.MonkeyPatch) -> None:
-    conclusion = Conclusion(monkeypatch, {**RISING, "A4W4": 29})
+def test_what_was_measured_otherwise_is_a_strict_xfail() -> None:
+    conclusion = Conclusion({**RISING, "A4W4": 29})
     with pytest.raises(AssertionError) as failure:
         conclusion.draw()
     measured = str(failure.value).splitlines()[0]
@@ -121,23 +119,21 @@ def test_what_was_measured_otherwise_is_a_strict_xfail(monkeypatch: pytest.Monke
     ]
 
 
-def test_a_measurement_that_is_no_longer_true_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_that_is_no_longer_true_fails() -> None:
     with pytest.raises(pytest.fail.Exception, match="but measured is"):
-        Conclusion(monkeypatch, RISING).draw("A3W3 as the best compromise is refuted; by something else")
+        Conclusion(RISING).draw("A3W3 as the best compromise is refuted; by something else")
 
 
-def test_a_synthesis_that_ran_out_of_time_is_named_and_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    conclusion = Conclusion(monkeypatch, {**RISING, "A8W8": None})
+def test_a_synthesis_that_ran_out_of_time_is_named_and_leaves_it_open() -> None:
+    conclusion = Conclusion({**RISING, "A8W8": None})
     with pytest.raises(AssertionError, match="undecided whether A8W8 is accurate and costs less"):
         conclusion.draw()
     assert conclusion.recorded["synthesis_timed_out"] == "tfc-fashion_mnist-A8W8-PE8-SIMD8"
 
 
 @pytest.mark.parametrize(("part", "dataset"), [("xc7z010clg400-1", "fashion-mnist"), (PART, "mnist")])
-def test_on_another_part_or_data_set_the_row_alone_is_made(
-    monkeypatch: pytest.MonkeyPatch, part: str, dataset: str
-) -> None:
-    conclusion = Conclusion(monkeypatch, RISING, part=part, dataset=dataset)
+def test_on_another_part_or_data_set_the_row_alone_is_made(part: str, dataset: str) -> None:
+    conclusion = Conclusion(RISING, part=part, dataset=dataset)
     with pytest.raises(pytest.skip.Exception, match=f"what {dataset} on {part} gives is in the row"):
         conclusion.draw()
     assert conclusion.recorded["verdict"]
