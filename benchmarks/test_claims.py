@@ -4,17 +4,12 @@ A claim that the trainings refute or leave undecided is a strict xfail whose rea
 that is not what is measured now fails, and so does a claim whose trainings are not all there.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import pytest
 
 from fixtures.measured import BORNE_OUT, expected, require_as_measured
 from fixtures.recording import Record
+from fixtures.shared import Histories
 from qnn.results import Evidence
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MEASURED = {
     ("fashion-mnist", "accuracy_reached"): BORNE_OUT,
@@ -50,9 +45,7 @@ MEASURED = {
     ("dataset", "name"),
     [pytest.param(*key, id="-".join(reversed(key)), marks=expected(measured)) for key, measured in MEASURED.items()],
 )
-def test_the_studys_claim_is_borne_out(
-    dataset: str, name: str, training_histories: "Callable[[str], pd.DataFrame]", record: Record
-) -> None:
+def test_the_studys_claim_is_borne_out(dataset: str, name: str, training_histories: Histories, record: Record) -> None:
     from qnn import claims  # pandas and scipy take two seconds; collecting pays nothing
 
     function, _ = claims.CLAIMS[name]

@@ -5,8 +5,8 @@ measured.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fixtures.measured import BORNE_OUT, expected, require_as_measured
 from fixtures.recording import Record
+from fixtures.shared import Histories
 from qnn import confusion, costs, estimate, integer, paper, reference
 from qnn.cell import PART, Cell, Folding, Quantization
 from qnn.datasets import Images
@@ -21,9 +22,6 @@ from qnn.pipeline import BATCH_IMAGES, DeviceRun, NodeSynthesis, Pipeline
 from qnn.resources import shares, total
 from qnn.results import Evidence
 from qnn.tools.finn import HardwareModel
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CLASSES = 10
 COMPARED = Folding(pe=8, simd=8)
@@ -116,7 +114,7 @@ def test_efficiency(
     hardware_accumulators: NDArray[np.int64],
     device_run: DeviceRun,
     synthesis: tuple[NodeSynthesis, ...],
-    training_histories: "Callable[[str], pd.DataFrame]",
+    training_histories: Histories,
     record: Record,
 ) -> None:
     from qnn import accuracy  # pandas takes half a second; collecting pays nothing
@@ -162,7 +160,7 @@ def test_the_studys_choice_is_the_best_compromise(
     device_runs: Mapping[Cell, DeviceRun],
     syntheses: Mapping[Cell, tuple[NodeSynthesis, ...] | None],
     pipeline: Pipeline,
-    training_histories: "Callable[[str], pd.DataFrame]",
+    training_histories: Histories,
     record: Record,
     request: pytest.FixtureRequest,
 ) -> None:

@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import import_module, metadata
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from qnn import preflight, reference
 from qnn.cell import BIT_WIDTHS, DATASETS, NETWORKS, Cell, Quantization
@@ -227,15 +226,8 @@ def _tool(
 
 
 _IMPORTING = Lock()
-
-
-def _import(module: str) -> Any:
-    """A module of the suite; raises ImportError where one that it needs is missing.
-
-    One at a time: the checks run in threads, and while an import fails in one, another one gets the module half made.
-    """
-    with _IMPORTING:
-        return import_module(module)
+"""Held for imports of the suite's modules: the checks run in threads, and while an import fails in one of them, since a
+package is missing, another one gets the module half made."""
 
 
 def _one_line(error: Exception) -> str:
@@ -259,7 +251,8 @@ def check_gxx() -> Finding:
 def check_verilator() -> Finding:
     """The Verilator that the suite takes, and that its program starts."""
     try:
-        verilator = _import("qnn.tools.verilator")
+        with _IMPORTING:
+            from qnn.tools import verilator
 
         found = verilator.find(timeout_s=PATIENCE_S)
         with tempfile.TemporaryDirectory() as folder:
@@ -304,7 +297,8 @@ def check_hls(environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """What cppsim can compile against beside the suite's own library, each found as qnn.tools.hls_headers finds it."""
     names = ("finn-hlslib", "open ap_types (hls4ml)", "Vitis HLS")
     try:
-        hls_headers = _import("qnn.tools.hls_headers")
+        with _IMPORTING:
+            from qnn.tools import hls_headers
     except ImportError as error:
         return [_tool(name, State.MISSING, remedy=f"{error}: {_INSTALLING}", needed=False) for name in names]
     if (vitis := environ.get("XILINX_HLS")) is not None:
@@ -345,7 +339,8 @@ def check_test_set(dataset: str, folder: Path | None = None) -> Finding:
     """The 10,000 test images in the repository (or in `folder`), against the published checksums."""
     name = f"{dataset} test set"
     try:
-        datasets = _import("qnn.datasets")
+        with _IMPORTING:
+            from qnn import datasets
 
         count = datasets.verify_test_set(dataset, folder or datasets.TEST_DATA)
     except (QnnError, OSError, ImportError) as error:
@@ -358,7 +353,8 @@ def check_training_set(dataset: str, cache: Path | None = None) -> Finding:
     """The training images on this machine, or where a training will have them from. No benchmark needs them."""
     name = f"{dataset} training set"
     try:
-        datasets = _import("qnn.datasets")
+        with _IMPORTING:
+            from qnn import datasets
 
         cache = cache or datasets.default_cache()
         place = datasets.find_training_set(dataset, cache)
@@ -388,7 +384,8 @@ def check_checkpoints(folder: Path = reference.CHECKPOINTS) -> Finding:
     ]
     bad = []
     try:
-        checkpoints = _import("qnn.checkpoints")
+        with _IMPORTING:
+            from qnn import checkpoints
     except ImportError as error:
         return _tool("checkpoints", State.MISSING, remedy=f"{error}: {_INSTALLING}", group=Group.DATA)
     for cell in cells:

@@ -75,14 +75,9 @@ def _module_header(ports: Sequence[PortShape], memories: Mapping[str, str]) -> s
     )
 
 
-def _include() -> tuple[Path, ...]:
-    include = verilator.find().root / "include"
-    return (include, include / "vltstd")
-
-
 def build_runtime(folder: Path, *, jobs: int | None = None, timeout_s: float = 600) -> None:
     """Compile Verilator's own library, the same for all modules, into `folder`: object files for build()."""
-    include = _include()
+    include = verilator.include()
     units = [
         gxx.Unit(source=include[0] / "verilated.cpp", flags=("-O1", *_SHARED)),
         gxx.Unit(source=include[0] / "verilated_threads.cpp", flags=("-O0", *_SHARED)),
@@ -133,7 +128,7 @@ def build(
             [gxx.Unit(source=unit, flags=("-O1" if optimise else "-O0", *_SHARED))],
             generated / "library.so",
             objects=sorted(runtime.glob("*.o")),
-            include=(generated, *_include()),
+            include=(generated, *verilator.include()),
             link_flags=_LINK,
             jobs=1,
             timeout_s=timeout_s,

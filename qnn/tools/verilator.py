@@ -39,6 +39,7 @@ __all__ = [
     "build_library",
     "check",
     "find",
+    "include",
     "no_nodes_header",
     "parse_refusals",
     "parse_statistics",
@@ -316,22 +317,28 @@ def no_nodes_header() -> str:
     return _nodes_header([], "", "")
 
 
+def include() -> tuple[Path, ...]:
+    """Folders of Verilator's headers, that with the sources of its library first."""
+    folder = find().root / "include"
+    return (folder, folder / "vltstd")
+
+
 def _library_units() -> list[gxx.Unit]:
     """Verilator's own library."""
-    include = find().root / "include"
+    sources = include()[0]
     return [
-        gxx.Unit(source=include / "verilated.cpp", flags=_SPEED),
-        gxx.Unit(source=include / "verilated_threads.cpp", flags=_ONCE),
+        gxx.Unit(source=sources / "verilated.cpp", flags=_SPEED),
+        gxx.Unit(source=sources / "verilated_threads.cpp", flags=_ONCE),
     ]
 
 
 def _units(generated: Path, driver: Path, library: Path | None, *, brief: bool, jobs: int) -> list[gxx.Unit]:
     """What is compiled: Verilator's C++ in `generated`, and the driver, with the precompiled header of a `library`.
 
-    It is joined into few files, since g++ needs a second for Verilator's headers alone: the files that are named Slow,
-    which run once, at the start, into one, and the others into as many of about the same size as there are jobs, or
-    more where they are large. For a `brief` run every file is like the Slow ones. The driver is the first, since an
-    error of the caller is likeliest there.
+    It is joined into few files, since each call of g++ reads Verilator's headers, which takes a second where they are
+    not precompiled: the files that are named Slow, which run once, at the start, into one, and the others into as many
+    of about the same size as there are jobs, or more where they are large. For a `brief` run every file is like the
+    Slow ones. The driver is the first, since an error of the caller is likeliest there.
     """
     sources = sorted(generated.glob("*.cpp"), key=lambda source: -source.stat().st_size)
     slow = [source for source in sources if brief or "Slow" in source.name]
@@ -363,11 +370,10 @@ def build_library(folder: Path, *, jobs: int | None = None, timeout_s: float = 6
     They are the same for all designs. Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = (find().root / "include", find().root / "include" / "vltstd")
-    gxx.compile_units(_library_units(), folder, include=paths, jobs=jobs, timeout_s=timeout_s)
+    gxx.compile_units(_library_units(), folder, include=include(), jobs=jobs, timeout_s=timeout_s)
     for flags, name in PRECOMPILED.items():
         (folder / name).write_text('#include "verilated.h"\n')
-        gxx.precompile(folder / name, flags, include=paths, timeout_s=timeout_s)
+        gxx.precompile(folder / name, flags, include=include(), timeout_s=timeout_s)
 
 
 def build(
@@ -448,8 +454,7 @@ def _build(
         units += _library_units()
     else:
         objects = sorted(library.glob("*.o"))
-    include = find().root / "include"
-    paths = (generated, include, include / "vltstd")
+    paths = (generated, *include())
     program = generated / _PROGRAM
     gxx.build(units, program, objects=objects, include=paths, link_flags=_LINK, jobs=jobs, timeout_s=timeout_s)
     simulator = Simulator(
