@@ -29,11 +29,12 @@ lint: install
 
 install: $(VENV)/installed
 
-# The stamp comes last: an installation that was interrupted is taken up again.
+# The stamp comes last: an installation that was interrupted is taken up again. Python compiles what it imports, which is
+# little of what is installed.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m qnn.preflight
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install $(PIP_FLAGS) -c constraints.txt --editable ".[dev]"
+	$(RUN) pip install --no-compile $(PIP_FLAGS) -c constraints.txt --editable ".[dev]"
 	touch $@
 
 clean:

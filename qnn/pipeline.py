@@ -388,14 +388,15 @@ class HardwarePipeline(ABC, Generic[S]):
         versions = [verilator.version(), gxx.version()]
         key = digest_of([design.digest, brief, versions, digest_of_files(*sources, verilator.STREAM_DRIVER)])
 
-        library = self._verilator_library()
+        library = self.verilator_library()
 
         def build(folder: Path) -> None:
             verilator.build(design, folder, brief=brief, library=library)
 
         return self.store.get_or_build(kind, key, build), key
 
-    def _verilator_library(self) -> Path:
+    def verilator_library(self) -> Path:
+        """Verilator's own library, compiled."""
         sources = [_SOURCE / "tools" / name for name in ("verilator.py", "gxx.py")]
         key = digest_of([[verilator.version(), gxx.version()], digest_of_files(*sources)])
         return self.store.get_or_build("verilator-library", key, verilator.build_library)
@@ -410,7 +411,7 @@ class HardwarePipeline(ABC, Generic[S]):
         sources = [_SOURCE / "tools" / name for name in ("node_simulation.py", "verilator.py", "gxx.py")]
         versions = [verilator.version(), gxx.version()]
         key = digest_of([compiled.digest, versions, digest_of_files(*sources, node_simulation.DRIVER)])
-        library = self._verilator_library()
+        library = self.verilator_library()
 
         def build(folder: Path) -> None:
             node_simulation.build(compiled, folder, library=library)
@@ -596,7 +597,7 @@ class HardwarePipeline(ABC, Generic[S]):
         sources = [_SOURCE / name for name in ("fifos.py", "tools/fifo_gauge.py", "tools/verilator.py", "tools/gxx.py")]
         versions = [verilator.version(), gxx.version()]
         key = [design.digest, dataflow.interval_cycles, versions, digest_of_files(*sources, fifo_gauge.DRIVER)]
-        library = self._verilator_library()
+        library = self.verilator_library()
 
         def build(folder: Path) -> None:
             simulator = fifo_gauge.build(design, folder / "simulator", library=library)

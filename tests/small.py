@@ -83,6 +83,6 @@ class WrongRtl(SmallPipeline):
 
     def simulator(self, cell: Cell) -> verilator.Simulator:
         def build(folder: Path) -> None:
-            verilator.build(self.simulated_design(cell), folder, brief=True, library=self._verilator_library())
+            verilator.build(self.simulated_design(cell), folder, brief=True, library=self.verilator_library())
 
         return verilator.Simulator.open(self.store.get_or_build("simulator", f"wrong-{self.wrong}", build))

@@ -23,19 +23,14 @@ def without_cppsim(*_arguments: object, **_options: object) -> None:
     raise ToolMissing("no compiler")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pipeline, "cppsim_run", without_cppsim)
 
 
 @pytest.mark.slow
-def test_a_right_network_is_equal_at_every_hop_that_can_run(store: Store) -> None:
-    found = list(diff.hops(SmallPipeline(store=store), CELL, [3, 7]))
+def test_a_right_network_is_equal_at_every_hop_that_can_run(shared_store: Store) -> None:
+    found = list(diff.hops(SmallPipeline(store=shared_store), CELL, [3, 7]))
     assert [hop.name for hop in found if hop.not_run is None] == [
         "Brevitas",
         "QONNX",
@@ -53,14 +48,14 @@ def test_a_right_network_is_equal_at_every_hop_that_can_run(store: Store) -> Non
     assert {hop.name: hop.compared for hop in found}["streamlined graph"] == 2 * (16 + 8 + 8 + 4)
 
 
-def test_the_first_wrong_hop_and_node_are_named_with_the_image_of_the_data_set(store: Store) -> None:
-    found = {hop.name: hop for hop in diff.hops(WrongRtl(store=store, wrong=WRONG), CELL, [3, 7])}
+def test_the_first_wrong_hop_and_node_are_named_with_the_image_of_the_data_set(shared_store: Store) -> None:
+    found = {hop.name: hop for hop in diff.hops(WrongRtl(store=shared_store, wrong=WRONG), CELL, [3, 7])}
     assert [name for name, hop in found.items() if hop.difference] == ["RTL"]
     assert f"the first wrong node is {WRONG} (MVAU_rtl)" in str(found["RTL"].difference)
     assert "; image 3, channel 0: expected" in str(found["RTL"].difference)
 
 
-def test_a_wrong_node_of_a_graph_is_named_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_node_of_a_graph_is_named_too(shared_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     right = Pipeline.graph_nodes
 
     def wrong(self: Pipeline, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
@@ -68,12 +63,12 @@ def test_a_wrong_node_of_a_graph_is_named_too(store: Store, monkeypatch: pytest.
         return [*nodes[:2], replace(nodes[2], values=nodes[2].values + 1), *nodes[3:]]
 
     monkeypatch.setattr(Pipeline, "graph_nodes", wrong)
-    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=store), CELL, [5])}
+    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=shared_store), CELL, [5])}
     assert "the first wrong node is Thresholding_1 (Thresholding)" in str(found["hardware graph"].difference)
     assert found["RTL"].difference is None
 
 
-def test_a_wrong_code_of_brevitas_is_named_with_its_image(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_code_of_brevitas_is_named_with_its_image(shared_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     right = Pipeline.qonnx_run
 
     def wrong(self: Pipeline, cell: Cell) -> dict[str, np.ndarray]:
@@ -83,12 +78,14 @@ def test_a_wrong_code_of_brevitas_is_named_with_its_image(store: Store, monkeypa
         return {**run, "codes_1": codes}
 
     monkeypatch.setattr(Pipeline, "qonnx_run", wrong)
-    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=store), CELL, [3, 7])}
+    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=shared_store), CELL, [3, 7])}
     assert "QONNX, activation 1, first image 7: " in str(found["QONNX"].difference)
 
 
-def test_wrong_accumulators_of_the_rtl_are_told_with_the_node_and_a_reproducer(store: Store, tmp_path: Path) -> None:
-    pipeline = WrongRtl(store=store, wrong=WRONG)
+def test_wrong_accumulators_of_the_rtl_are_told_with_the_node_and_a_reproducer(
+    shared_store: Store, tmp_path: Path
+) -> None:
+    pipeline = WrongRtl(store=shared_store, wrong=WRONG)
     expected = pipeline.hardware_model(CELL).network.evaluate(pipeline.images(CELL).pixels)
     got = pipeline.rtl_nodes(CELL, range(IMAGES))[-1].values
     assert (got != expected).any()
@@ -101,8 +98,8 @@ def test_wrong_accumulators_of_the_rtl_are_told_with_the_node_and_a_reproducer(s
     diff.require_equal_rtl(pipeline, CELL, expected, expected.copy(), tmp_path)
 
 
-def test_images_that_are_wrong_in_the_batch_alone_are_told_so(store: Store, tmp_path: Path) -> None:
-    pipeline = SmallPipeline(store=store)
+def test_images_that_are_wrong_in_the_batch_alone_are_told_so(shared_store: Store, tmp_path: Path) -> None:
+    pipeline = SmallPipeline(store=shared_store)
     expected = pipeline.hardware_model(CELL).network.evaluate(pipeline.images(CELL).pixels)
     got = expected.copy()
     got[5, 1] += 1
@@ -111,20 +108,20 @@ def test_images_that_are_wrong_in_the_batch_alone_are_told_so(store: Store, tmp_
 
 
 @pytest.mark.parametrize(("images", "told"), [([IMAGES], r"\[12\]"), ([-1, 3], r"\[-1\]"), ([], "none")])
-def test_an_image_that_the_data_set_has_not_is_refused(store: Store, images: list[int], told: str) -> None:
+def test_an_image_that_the_data_set_has_not_is_refused(shared_store: Store, images: list[int], told: str) -> None:
     with pytest.raises(CellError, match=rf"fashion-mnist has the test images 0 to 11, not {told}"):
-        list(diff.hops(SmallPipeline(store=store), CELL, images))
+        list(diff.hops(SmallPipeline(store=shared_store), CELL, images))
 
 
 def test_the_command_prints_every_hop_and_fails_where_one_differs(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shared_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["diff", "A3W3", "--image", "3", "--folding", "2x4", "--results", str(tmp_path)]
     monkeypatch.setattr("qnn.pipeline.Pipeline", lambda store: SmallPipeline(store=store))
-    assert cli.main([*arguments, "--store", str(store.root)]) == 0
+    assert cli.main([*arguments, "--store", str(shared_store.root)]) == 0
     assert "streamlined graph" in capsys.readouterr().out
     monkeypatch.setattr("qnn.pipeline.Pipeline", lambda store: WrongRtl(store=store, wrong=WRONG))
-    assert cli.main([*arguments, "--store", str(store.root)]) == 1
+    assert cli.main([*arguments, "--store", str(shared_store.root)]) == 1
     out, error = capsys.readouterr()
     assert f"the first wrong node is {WRONG}" in out
     assert f"reproducer: {tmp_path / 'reproducers'}" in out

@@ -36,11 +36,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(folder: Path) -> Store:
-    return Store(folder / "store")
-
-
-@pytest.fixture(scope="module")
 def model(folder: Path) -> OwnModel:
     """Images with labels that are right for half of them."""
     path = save(image_model(), folder / "image.onnx")
@@ -53,8 +48,8 @@ def hops(pipeline: OwnPipeline, model: OwnModel, folder: Path, *names: str) -> d
     return {name: run_hop(name, pipeline, model, reproducers=folder / "reproducers") for name in names}
 
 
-def test_every_hop_of_a_model_of_images_is_equal(store: Store, model: OwnModel, folder: Path) -> None:
-    found = hops(OwnPipeline(store=store), model, folder, *HOPS)
+def test_every_hop_of_a_model_of_images_is_equal(shared_store: Store, model: OwnModel, folder: Path) -> None:
+    found = hops(OwnPipeline(store=shared_store), model, folder, *HOPS)
     assert {name: (hop.verdict, hop.detail) for name, hop in found.items()} == dict.fromkeys(
         HOPS, (Verdict.EQUAL, None)
     )
@@ -135,22 +130,22 @@ class _Faulty(OwnPipeline):
     ],
 )
 def test_a_fault_is_seen_at_its_hop_and_names_the_place(
-    wrong: str, hop: str, message: str, store: Store, model: OwnModel, folder: Path
+    wrong: str, hop: str, message: str, shared_store: Store, model: OwnModel, folder: Path
 ) -> None:
     import re
 
-    found = hops(_Faulty(store=store, wrong=wrong), model, folder, hop)[hop]
+    found = hops(_Faulty(store=shared_store, wrong=wrong), model, folder, hop)[hop]
     assert found.verdict is Verdict.DIFFERS
     assert re.search(message, str(found.detail)), found.detail
 
 
 def test_an_accelerator_that_does_not_fit_is_told(
-    store: Store, model: OwnModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+    shared_store: Store, model: OwnModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = part("xc7z020clg400-1")
     budget = Budget(**{**vars(whole.alone), "lut": 10})
     monkeypatch.setattr("qnn.reference.part", lambda name: replace(whole, alone=budget, beside_shell=budget))
-    found = hops(OwnPipeline(store=store), model, folder, "resources")["resources"]
+    found = hops(OwnPipeline(store=shared_store), model, folder, "resources")["resources"]
     assert found.verdict is Verdict.DIFFERS
     assert str(found.detail).startswith("does not fit xc7z020clg400-1 beside FINN's shell by lut")
     assert found.figures["lut"]
@@ -158,11 +153,11 @@ def test_an_accelerator_that_does_not_fit_is_told(
 
 @pytest.mark.parametrize("bipolar_activations", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not_run(
-    bipolar_activations: bool, store: Store, folder: Path
+    bipolar_activations: bool, shared_store: Store, folder: Path
 ) -> None:
     path = save(binary_model(bipolar_activations=bipolar_activations), folder / f"binary_{bipolar_activations}.onnx")
     model = OwnModel(path=path, folding=FOLDING, preprocessing=SYMMETRIC)
-    found = hops(OwnPipeline(store=store), model, folder, *HOPS)
+    found = hops(OwnPipeline(store=shared_store), model, folder, *HOPS)
     verdicts = {name: hop.verdict for name, hop in found.items()}
     without_rtl = ("rtl", "resources", "throughput")
     assert verdicts == {name: Verdict.NOT_RUN if name in without_rtl else Verdict.EQUAL for name in HOPS}
@@ -173,11 +168,13 @@ def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not
 
 @pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_convolutional_network_goes_through_all_hops_that_its_nodes_have(
-    pool: bool, store: Store, folder: Path
+    pool: bool, shared_store: Store, folder: Path
 ) -> None:
     path = save(convolutional_model(pool=pool), folder / f"conv_{pool}.onnx")
     model = OwnModel(path=path, folding=FOLDING, preprocessing=UNIT)
-    found = hops(OwnPipeline(store=store), model, folder, *(name for name in HOPS if pool or name != "resources"))
+    found = hops(
+        OwnPipeline(store=shared_store), model, folder, *(name for name in HOPS if pool or name != "resources")
+    )
     without_rtl = {"rtl", "resources", "throughput"} if pool else set()
     details = {name: hop.detail for name, hop in found.items() if hop.verdict is not Verdict.EQUAL}
     assert details.keys() == {"golden"} | without_rtl, details
@@ -185,45 +182,49 @@ def test_a_convolutional_network_goes_through_all_hops_that_its_nodes_have(
     for name in without_rtl:
         assert found[name].verdict is Verdict.NOT_RUN
         assert "FINN has no RTL variant for Pool_hls_0" in str(details[name])
-    wrong = hops(_Faulty(store=store, wrong="outputs"), model, folder, "qonnx")["qonnx"]
+    wrong = hops(_Faulty(store=shared_store, wrong="outputs"), model, folder, "qonnx")["qonnx"]
     assert wrong.verdict is Verdict.DIFFERS
     # FIFO, activation, FIFO, padding, FIFO, windows, FIFO, product; in cppsim without FIFOs.
     for name, place, node in [("cppsim", 3, "MVAU_hls_0")] + [("rtl", 7, "MVAU_rtl_0")] * (not pool):
-        wrong = hops(_Faulty(store=store, wrong=name, place=place), model, folder, name)[name]
+        wrong = hops(_Faulty(store=shared_store, wrong=name, place=place), model, folder, name)[name]
         assert wrong.verdict is Verdict.DIFFERS
         assert f"the first wrong node is {node}" in str(wrong.detail)
 
 
 @pytest.mark.slow
-def test_a_convolutional_network_fits_and_every_node_of_it_is_counted(store: Store, folder: Path) -> None:
+def test_a_convolutional_network_fits_and_every_node_of_it_is_counted(shared_store: Store, folder: Path) -> None:
     path = save(convolutional_model(pool=False), folder / "conv_False.onnx")
     model = OwnModel(path=path, folding=FOLDING, preprocessing=UNIT)
-    found = hops(OwnPipeline(store=store), model, folder, "resources")["resources"]
+    found = hops(OwnPipeline(store=shared_store), model, folder, "resources")["resources"]
     assert found.verdict is Verdict.EQUAL
-    kinds = {str(layer["op_type"]).removesuffix("_rtl") for layer in found.layers}
-    assert {"FMPadding", "ConvolutionInputGenerator", "MVAU", "Thresholding", "StreamingFIFO"} == kinds
+    kinds = {str(layer["name"]).partition("_")[0] for layer in found.layers}
+    assert kinds == {"FMPadding", "ConvolutionInputGenerator", "MVAU", "Thresholding", "StreamingFIFO"}
 
 
 @pytest.mark.parametrize(
     ("preprocessing", "message"),
     [(UNIT, r"float layers, which FINN cannot map: MatMul_1 \(MatMul of UINT3 and FLOAT32\). Quantise their weights")],
 )
-def test_float_layers_are_named(preprocessing: Preprocessing, message: str, store: Store, folder: Path) -> None:
+def test_float_layers_are_named(preprocessing: Preprocessing, message: str, shared_store: Store, folder: Path) -> None:
     model = OwnModel(path=save(float_model(), folder / "float.onnx"), folding=FOLDING, preprocessing=preprocessing)
     with pytest.raises(DataflowError, match=message):
-        hops(OwnPipeline(store=store), model, folder, "qonnx")
+        hops(OwnPipeline(store=shared_store), model, folder, "qonnx")
 
 
-def test_samples_of_another_shape_end_every_hop(store: Store, model: OwnModel, folder: Path) -> None:
+def test_samples_of_another_shape_end_every_hop(shared_store: Store, model: OwnModel, folder: Path) -> None:
     np.savez(folder / "other.npz", x=np.zeros((2, 9)))
     with pytest.raises(ModelError, match="the model takes"):
-        hops(OwnPipeline(store=store), replace(model, samples=folder / "other.npz"), folder, "qonnx")
+        hops(OwnPipeline(store=shared_store), replace(model, samples=folder / "other.npz"), folder, "qonnx")
 
 
 def test_check_prints_a_line_a_hop_and_ends_with_the_verdict(
-    store: Store, model: OwnModel, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    shared_store: Store,
+    model: OwnModel,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = ["--input", "uint8", "--folding", "2x2", "--store", str(store.root), "--results", str(folder)]
+    options = ["--input", "uint8", "--folding", "2x2", "--store", str(shared_store.root), "--results", str(folder)]
     command = ["check", str(model.path), *options, "--samples", str(model.samples), "--scale", "1/255"]
     assert main(command) == 0
     printed = capsys.readouterr().out

@@ -20,8 +20,8 @@ WRONG = "MVAU_rtl_1"
 
 
 @pytest.fixture(scope="module")
-def right(tmp_path_factory: pytest.TempPathFactory) -> SmallPipeline:
-    return SmallPipeline(store=Store(tmp_path_factory.mktemp("store")))
+def right(shared_store: Store) -> SmallPipeline:
+    return SmallPipeline(store=shared_store)
 
 
 @pytest.fixture(scope="module")

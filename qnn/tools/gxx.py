@@ -13,7 +13,7 @@ from pathlib import Path
 from qnn.errors import ToolFailed, ToolMissing
 from qnn.process import run
 
-__all__ = ["Unit", "available", "build", "compile_units", "cores", "find", "parse_version", "precompile", "version"]
+__all__ = ["Unit", "available", "build", "compile_units", "cores", "find", "parse_version", "version"]
 
 STANDARD = "-std=c++20"
 """Verilator's generated code asks for C++20 in its newest releases."""
@@ -21,7 +21,11 @@ STANDARD = "-std=c++20"
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One C++ file and the options it is compiled with."""
+    """One C++ file and the options it is compiled with; a header (``.h``) is precompiled.
+
+    With ``-include header`` a unit of the same flags need not parse the header. A unit with other flags must not
+    include it: g++ 12 takes what was made for -O1 with -O2 too, and breaks down.
+    """
 
     source: Path
     flags: tuple[str, ...] = ()
@@ -87,7 +91,8 @@ def compile_units(
 ) -> list[Path]:
     """Compile `units` in their order, `jobs` at a time (by default one for each core): the object files.
 
-    They and logs are put in `folder` under the units' names. `timeout_s` holds for each call of g++. At the first
+    They and logs are put in `folder` under the units' names; a precompiled header is found where its header lies there
+    too. `timeout_s` holds for each call of g++. At the first
     file that fails no further one is begun. Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     compiler = find()
@@ -95,11 +100,13 @@ def compile_units(
     paths = [*(f"-I{path}" for path in include), f"-ffile-prefix-map={folder}=."]
 
     def compile_unit(unit: Unit) -> Path:
-        target = folder / f"{unit.source.stem}.o"
+        header = unit.source.suffix == ".h"
+        kind, suffix = (("-x", "c++-header"), ".h.gch") if header else (("-c",), ".o")
+        target = folder / f"{unit.source.stem}{suffix}"
         run(
-            [compiler, STANDARD, *unit.flags, *paths, "-c", str(unit.source), "-o", str(target)],
+            [compiler, STANDARD, *unit.flags, *paths, *kind, str(unit.source), "-o", str(target)],
             timeout_s=timeout_s,
-            log=target.with_suffix(".log"),
+            log=folder / f"{unit.source.stem}.log",
         )
         return target
 
@@ -112,18 +119,6 @@ def compile_units(
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in pending]
-
-
-def precompile(header: Path, flags: Sequence[str], *, include: Sequence[Path] = (), timeout_s: float = 600) -> None:
-    """Precompile `header` for units with the same `flags`: with ``-include header`` such a unit need not parse it.
-
-    The result lies beside the header, which may be moved together with it. A unit with other flags must not include
-    it: g++ 12 takes what was made for -O1 with -O2 too, and breaks down. Raises ToolMissing, ToolFailed, ToolTimeout.
-    """
-    paths = [f"-I{path}" for path in include]
-    target = header.with_name(f"{header.name}.gch")
-    argv: list[str | Path] = [find(), STANDARD, *flags, *paths, "-x", "c++-header", header, "-o", target]
-    run(argv, timeout_s=timeout_s, log=header.with_name(f"{header.name}.log"))
 
 
 def build(

@@ -370,10 +370,11 @@ def build_library(folder: Path, *, jobs: int | None = None, timeout_s: float = 6
     They are the same for all designs. Raises ToolMissing, ToolFailed, ToolTimeout.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    gxx.compile_units(_library_units(), folder, include=include(), jobs=jobs, timeout_s=timeout_s)
+    units = _library_units()
     for flags, name in PRECOMPILED.items():
         (folder / name).write_text('#include "verilated.h"\n')
-        gxx.precompile(folder / name, flags, include=include(), timeout_s=timeout_s)
+        units.append(gxx.Unit(source=folder / name, flags=flags))
+    gxx.compile_units(units, folder, include=include(), jobs=jobs, timeout_s=timeout_s)
 
 
 def build(
