@@ -29,12 +29,11 @@ lint: install
 
 install: $(VENV)/installed
 
-# The stamp comes last: an installation that was interrupted is taken up again. Python compiles what it imports, which is
-# little of what is installed.
+# The stamp comes last: an installation that was interrupted is taken up again.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m qnn.preflight
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --no-compile $(PIP_FLAGS) -c constraints.txt --editable ".[dev]"
+	$(RUN) pip install $(PIP_FLAGS) -c constraints.txt --editable ".[dev]"
 	touch $@
 
 clean:

@@ -1,18 +1,21 @@
 """Faults of FINN that the suite works around: each is shown, strictly, so that a release that mends it is noticed."""
 
+import json
+import os
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from qnn.errors import EquivalenceError, ToolFailed
-from qnn.process import run
 from qnn.thresholding import Activation, ThresholdComparison, compare_thresholds, exact_thresholds
 from qnn.tools import finn
 
-BEGINNING = """
-import sys
+SCRIPTS = """
+import json, os, sys, traceback
 from pathlib import Path
 import numpy as np
 from qnn.dataflow.session import open_session
@@ -23,8 +26,52 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.util.basic import qonnx_make_model
 info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # FINN prints
+for line in sys.stdin:
+    error = ""
+    try:
+        exec(json.loads(line), dict(globals()))
+    except BaseException as raised:
+        if not isinstance(raised, SystemExit) or raised.code:
+            error = traceback.format_exc()
+    print(json.dumps(error), file=answers, flush=True)
 """
-"""Of every script."""
+"""Executes scripts one after another: FINN takes longer to be imported than most of them."""
+
+RunInFinn = Callable[[str], None]
+"""Raises ToolFailed with the script's error."""
+
+
+@pytest.fixture(scope="module")
+def run_in_finn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunInFinn]:
+    """Executes a script in a process that has FINN."""
+    folder = tmp_path_factory.mktemp("finn")
+    environment = {"FINN_BUILD_DIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", SCRIPTS],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def execute(script: str) -> None:
+            print(json.dumps(script), file=process.stdin, flush=True)
+            assert process.stdout is not None
+            if error := json.loads(process.stdout.readline()):
+                raise ToolFailed(error)
+
+        yield execute
+        process.stdin.close()
+
 
 NEGATIVE_THRESHOLD = """
 from finn.transformation.fpgadataflow.minimize_weight_bit_width import MinimizeWeightBitWidth
@@ -43,24 +90,18 @@ model.transform(MinimizeWeightBitWidth())
 """
 
 
-def _run_in_finn(script: str, folder: Path) -> None:
-    environment = {"FINN_BUILD_DIR": str(folder), "PYTHONPATH": str(Path(__file__).parents[1])}
-    argv = [sys.executable, "-W", "ignore", "-c", BEGINNING + script]
-    run(argv, timeout_s=120, log=folder / "log", environment=environment)
-
-
 @pytest.mark.xfail(
     raises=ToolFailed,
     strict=True,
     reason="FINN's MinimizeWeightBitWidth asserts that thresholds on an unsigned input are not negative before "
     "RoundAndClipThresholds, the step behind it, would clip them (thresholding.py, get_hw_compatible_threshold_tensor)",
 )
-def test_minimise_takes_a_negative_threshold_on_an_unsigned_input(tmp_path: Path) -> None:
-    _run_in_finn(f"CLIP_FIRST = False\n{NEGATIVE_THRESHOLD}", tmp_path)
+def test_minimise_takes_a_negative_threshold_on_an_unsigned_input(run_in_finn: RunInFinn) -> None:
+    run_in_finn(f"CLIP_FIRST = False\n{NEGATIVE_THRESHOLD}")
 
 
-def test_minimise_takes_it_after_clipping(tmp_path: Path) -> None:
-    _run_in_finn(f"CLIP_FIRST = True\n{NEGATIVE_THRESHOLD}", tmp_path)
+def test_minimise_takes_it_after_clipping(run_in_finn: RunInFinn) -> None:
+    run_in_finn(f"CLIP_FIRST = True\n{NEGATIVE_THRESHOLD}")
 
 
 WEIGHT_TYPE = """
@@ -94,18 +135,20 @@ by_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=list(WEIGH
     "or BIPOLAR, while mvu.sv reads signed numbers of two bits or more. FINN's own order of steps hides it: it "
     "minimises before it specialises too, and so makes HLS of such a unit (matrixvectoractivation.py)",
 )
-def test_minimised_weights_are_of_a_type_that_the_rtl_unit_takes(weights: tuple[int, int], tmp_path: Path) -> None:
-    _run_in_finn(f"WEIGHTS, REFUSED = {weights}, False\n{WEIGHT_TYPE}", tmp_path)
+def test_minimised_weights_are_of_a_type_that_the_rtl_unit_takes(
+    weights: tuple[int, int], run_in_finn: RunInFinn
+) -> None:
+    run_in_finn(f"WEIGHTS, REFUSED = {weights}, False\n{WEIGHT_TYPE}")
 
 
 @by_weights
-def test_the_suite_refuses_them(weights: tuple[int, int], tmp_path: Path) -> None:
+def test_the_suite_refuses_them(weights: tuple[int, int], run_in_finn: RunInFinn) -> None:
     with pytest.raises(ToolFailed, match=r"DataflowError: MVAU_rtl_0: its weights are (UINT2|BINARY|BIPOLAR) once"):
-        _run_in_finn(f"WEIGHTS, REFUSED = {weights}, True\n{WEIGHT_TYPE}", tmp_path)
+        run_in_finn(f"WEIGHTS, REFUSED = {weights}, True\n{WEIGHT_TYPE}")
 
 
-def test_the_suite_takes_weights_of_both_signs(tmp_path: Path) -> None:
-    _run_in_finn(f"WEIGHTS, REFUSED = (-1, 1), True\n{WEIGHT_TYPE}", tmp_path)
+def test_the_suite_takes_weights_of_both_signs(run_in_finn: RunInFinn) -> None:
+    run_in_finn(f"WEIGHTS, REFUSED = (-1, 1), True\n{WEIGHT_TYPE}")
 
 
 ACCUMULATORS = """
@@ -136,12 +179,12 @@ sys.exit(0 if bits >= 2 + 8 else f"{bits} bits")
     reason="FINN's MinimizeAccumulatorWidth gives an RTL unit as many bits as its sums take, which may be fewer than "
     "a product of its types takes; mvu.sv then stops at its start (ACCU_WIDTH is too narrow)",
 )
-def test_minimised_accumulators_are_as_wide_as_the_rtl_unit_insists_on(tmp_path: Path) -> None:
-    _run_in_finn(f"MENDED = False\n{ACCUMULATORS}", tmp_path)
+def test_minimised_accumulators_are_as_wide_as_the_rtl_unit_insists_on(run_in_finn: RunInFinn) -> None:
+    run_in_finn(f"MENDED = False\n{ACCUMULATORS}")
 
 
-def test_they_are_once_the_suite_has_widened_them(tmp_path: Path) -> None:
-    _run_in_finn(f"MENDED = True\n{ACCUMULATORS}", tmp_path)
+def test_they_are_once_the_suite_has_widened_them(run_in_finn: RunInFinn) -> None:
+    run_in_finn(f"MENDED = True\n{ACCUMULATORS}")
 
 
 def _compare_one_channel(folder: Path, *, gamma: float = 1, beta: float = 0, step: float = 1) -> ThresholdComparison:
@@ -212,9 +255,9 @@ assert f"(in0_V, out0_V, {IMAGES});" in code
 """
 
 
-def _label_images(images: int, folder: Path) -> None:
+def _label_images(run_in_finn: RunInFinn, images: int, folder: Path) -> None:
     """Raises ToolFailed unless the C++ that FINN generates for two images labels `images`."""
-    _run_in_finn(f"FOLDER, IMAGES = {str(folder)!r}, {images}\n{LABELS_OF_TWO_IMAGES}", folder)
+    run_in_finn(f"FOLDER, IMAGES = {str(folder)!r}, {images}\n{LABELS_OF_TWO_IMAGES}")
 
 
 @pytest.mark.xfail(
@@ -223,9 +266,9 @@ def _label_images(images: int, folder: Path) -> None:
     reason="LabelSelect_hls generates a call that labels one image, whatever its numInputVectors says "
     "(labelselect_hls.py, docompute): the program then reads labels that were never written",
 )
-def test_label_select_labels_every_image_of_a_batch(tmp_path: Path) -> None:
-    _label_images(2, tmp_path)
+def test_label_select_labels_every_image_of_a_batch(run_in_finn: RunInFinn, tmp_path: Path) -> None:
+    _label_images(run_in_finn, 2, tmp_path)
 
 
-def test_label_select_labels_one_image(tmp_path: Path) -> None:
-    _label_images(1, tmp_path)
+def test_label_select_labels_one_image(run_in_finn: RunInFinn, tmp_path: Path) -> None:
+    _label_images(run_in_finn, 1, tmp_path)

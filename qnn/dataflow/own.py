@@ -195,7 +195,7 @@ def describe(model: ModelWrapper | None) -> list[str]:
 
 
 def compile_own(job: dict[str, Any], folder: Path, progress: Callable[[str], None]) -> None:
-    """The job ``own``: see ``qnn.dataflow.__main__``."""
+    """The job ``own``: see ``qnn.dataflow.jobs``."""
     config = graph.build_config(str(folder), job["clock_period_ns"], job["part"])
     progress("prepare the input")
     model, record = prepare(job["qonnx"], job["input_type"], job["scale"], job["shift"])

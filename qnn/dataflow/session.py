@@ -1,7 +1,5 @@
 """FINN's global state, set up for work without vendor tools, where it is needed."""
 
-from functools import cache
-
 from qonnx.core.modelwrapper import ModelWrapper
 
 from qnn.dataflow import compat, xsi
@@ -14,8 +12,7 @@ def has_finn_nodes(model: ModelWrapper) -> bool:
     return any(node.domain.startswith("finn") for node in model.graph.node)
 
 
-@cache
 def open_session() -> None:
-    """Open FINN's settings (FINN_BUILD_DIR names its build folder), and put its RTL simulation on Verilator."""
+    """Open FINN's settings as the environment is now (FINN_BUILD_DIR), and put its RTL simulation on Verilator."""
     compat.open_settings()
     xsi.install()

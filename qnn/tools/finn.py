@@ -1,9 +1,8 @@
-"""FINN as a tool: starts ``python -m qnn.dataflow`` in an interpreter that has FINN and reads what it wrote."""
+"""FINN as a tool: gives ``qnn.dataflow`` its jobs and reads what it wrote."""
 
 import json
 import os
 import re
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +19,9 @@ from qnn.dsp import dsp_slices
 from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
-from qnn.process import run, tail
+from qnn.process import tail
 from qnn.tools import hls_headers
+from qnn.tools.finn_server import finn_server
 from qnn.tools.hls_headers import HlsHeaders
 
 __all__ = [
@@ -66,7 +66,6 @@ DISTRIBUTION = "finn-plus"
 TIME_LIMIT_S = 900.0
 CPPSIM_LIMIT_S_AN_IMAGE = 10.0
 """finn-hlslib on the open ap_types is slow: a second an image and more; the suite's library takes milliseconds."""
-_ROOT = Path(__file__).parents[2]
 
 
 def _integer_bits(datatype: str, what: str) -> int:
@@ -292,17 +291,8 @@ def run_jobs(
 
     Raises ToolFailed or ToolTimeout where the process does not live to its end.
     """
-    with tempfile.TemporaryDirectory(prefix="finn-") as scratch:
-        request, build = Path(scratch) / "request.json", Path(scratch) / "build"
-        build.mkdir()
-        request.write_text(json.dumps(list(jobs)))
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        run(
-            [sys.executable, "-W", "ignore", "-m", "qnn.dataflow", request],
-            timeout_s=timeout_s,
-            log=log,
-            environment={"FINN_BUILD_DIR": str(build), "PYTHONPATH": path, **(environment or {})},
-        )
+    server = finn_server(os.environ.get("PYTHONPATH", ""))
+    server.run(jobs, log=log, timeout_s=timeout_s, environment=environment or {})
 
 
 def read_failure(folder: Path, *, log: Path) -> DataflowError | None:
@@ -370,7 +360,7 @@ def compile_own(
     fifo_depths: Mapping[str, int] | None = None,
     timeout_s: float = TIME_LIMIT_S,
 ) -> None:
-    """A QONNX model from outside -> `folder`: the files that ``qnn.dataflow.__main__`` lists of the job ``own``.
+    """A QONNX model from outside -> `folder`: the files that ``qnn.dataflow.jobs`` lists of the job ``own``.
 
     The accelerator's inputs are integers of `input_type` (a QONNX data type; None: as the model says, else UINT8),
     of which the model gets x * scale + shift.
@@ -443,7 +433,7 @@ def compile_network(
     thresholds: Sequence[NDArray[np.int64]] | None = None,
     timeout_s: float = TIME_LIMIT_S,
 ) -> None:
-    """QONNX -> `folder`: the files that ``qnn.dataflow.__main__`` lists, and finn.log.
+    """QONNX -> `folder`: the files that ``qnn.dataflow.jobs`` lists, and finn.log.
 
     FIFOs that `fifo_depths` does not name have FINN's default depth. `thresholds` [channels or 1, steps] of each
     activation, after FINN's sign flips, are put in place of FINN's own.
