@@ -6,6 +6,7 @@ The measurements are made up but for the last tests, which run benchmarks with a
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,8 +26,10 @@ Figures = dict[str, dict[str, Metric]]
 
 
 def rows_of(metrics: dict[str, Metric]) -> tuple[Row, ...]:
+    """A test that passes, or without metrics fails."""
     test = f"benchmarks/test_resources.py::test_accelerator_fits_the_part[{CELL}]"
-    return (Row(test=test, hop="resources", status=Status.PASSED, cell=CELL, metrics=metrics),)
+    row = Row(test=test, hop="resources", status=Status.PASSED, cell=CELL, metrics=metrics)
+    return (row if metrics else replace(row, status=Status.FAILED, reason="StoreError: the disk is full"),)
 
 
 @pytest.fixture
@@ -121,6 +124,17 @@ def test_an_accepted_regression_that_is_no_longer_there_fails(
     accepting(tmp_path, "lut")
     assert gate(SAME, "--from", "1.5.0", "--to", "1.6.1") == 1
     assert "take it out of expected-changes.toml: lut of any cell in FINN 1.6.1" in capsys.readouterr().out
+
+
+def test_a_test_that_fails_with_both_is_told_and_where_that_leaves_nothing_to_compare_it_is_status_2(
+    gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate({"1.5.0": {}, "1.6.1": {}}, "--from", "1.5.0", "--to", "1.6.1") == 2
+    told = capsys.readouterr()
+    assert "test_accelerator_fits_the_part" in told.out
+    assert "StoreError: the disk is full" in told.out
+    assert "0 figures of 1 tests compared; nothing changed; 1 tests fail with both." in told.out
+    assert "error: no figure was compared, so nothing is known: see the logs in results/" in told.err
 
 
 def test_a_finn_that_cannot_be_had_is_status_2(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ from rich.table import Column, Table
 
 from qnn.gate.expected import ExpectedChange
 from qnn.gate.measurement import Measurement
-from qnn.gate.verdict import Change, Verdict
-from qnn.results import Metric
+from qnn.gate.verdict import BAD, Change, Verdict
+from qnn.results import Metric, Row
 
 __all__ = ["Report", "as_json", "as_junit", "as_markdown", "print_report"]
 
@@ -49,11 +49,19 @@ class Report:
         return sorted((c for c in self.changes if c.verdict not in told), key=lambda c: order.index(c.verdict))
 
     @property
+    def _pairs(self) -> list[tuple[Row, Row]]:
+        after = self.new.by_test
+        return [(row, after[row.test]) for row in self.old.rows if row.test in after]
+
+    @property
     def compared(self) -> int:
         """Metrics that both sides have."""
-        after = self.new.by_test
-        pairs = [(row, after[row.test]) for row in self.old.rows if row.test in after]
-        return sum(len(set(old.metrics) & set(new.metrics)) for old, new in pairs)
+        return sum(len(set(old.metrics) & set(new.metrics)) for old, new in self._pairs)
+
+    @property
+    def broken(self) -> list[Row]:
+        """The tests that hold with neither side, as the new one has them: no change, and no evidence."""
+        return [new for old, new in self._pairs if old.status in BAD and new.status in BAD]
 
     @property
     def summary(self) -> str:
@@ -61,9 +69,10 @@ class Report:
         counts = Counter(change.verdict for change in self.changes)
         counted = ", ".join(f"{count} {verdict}" for verdict in Verdict if (count := counts[verdict]))
         stale = f"; {len(self.stale)} accepted changes no longer apply" if self.stale else ""
+        broken = f"; {len(self.broken)} tests fail with both" if self.broken else ""
         return (
             f"FINN {self.old.finn} -> {self.new.finn}: {'REGRESSED' if self.regressed else 'clean'}. {self.compared:,} "
-            f"figures of {len(self.new.rows)} tests compared; {counted or 'nothing changed'}{stale}."
+            f"figures of {len(self.new.rows)} tests compared; {counted or 'nothing changed'}{broken}{stale}."
         )
 
     @property
@@ -116,6 +125,8 @@ def print_report(report: Report, console: Console) -> None:
     for change in report.judged:
         if change.why:
             console.print(f"{change.cell}, {_short(change)}: {change.why[:WHY_SHOWN]}", highlight=False, markup=False)
+    for row in report.broken:
+        console.print(f"fails with both: {row.test}: {(row.reason or '')[:WHY_SHOWN]}", highlight=False, markup=False)
     for entry in report.stale:
         console.print(f"no longer so, take it out of expected-changes.toml: {entry}", style="bold red", markup=False)
     for name, (old, new) in report.tools.items():
@@ -133,6 +144,7 @@ def as_markdown(report: Report) -> str:
             cells = [text.replace("|", "\\|").replace("\n", " ") for text in _columns(change)]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
+    lines += [f"- fails with both: `{row.test}`" for row in report.broken]
     lines += [f"- accepted, but no longer so: {entry}" for entry in report.stale]
     lines += [f"- {name}: {old} → {new}" for name, (old, new) in report.tools.items()]
     for change in report.judged:
@@ -152,6 +164,7 @@ def as_json(report: Report) -> str:
         "new": {"finn": report.new.finn, "tools": dict(report.new.tools)},
         "selection": str(report.new.selection),
         "figures_compared": report.compared,
+        "broken": [row.test for row in report.broken],
         "changes": [{**asdict(change), "change": change.change} for change in report.changes],
         "stale": [asdict(entry) for entry in report.stale],
     }

@@ -181,6 +181,8 @@ def gate(options: argparse.Namespace) -> int:
         _write(options.junit, reports.as_junit(report))
         _write(options.markdown, reports.as_markdown(report))
         _write(options.json, reports.as_json(report))
+        if not report.compared and not report.regressed:
+            raise GateError(f"no figure was compared, so nothing is known: see the logs in {runs.folder}")
         return REGRESSED if report.regressed else CLEAN
 
     return _guarded(work)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from qnn.gate.measurement import Measurement, is_of_the_host
 from qnn.results import Metric, Row, Status
 
-__all__ = ["RULES", "Change", "Rule", "Sense", "Verdict", "compare", "rule_for"]
+__all__ = ["BAD", "RULES", "Change", "Rule", "Sense", "Verdict", "compare", "rule_for"]
 
 
 class Sense(StrEnum):
@@ -211,17 +211,18 @@ def _of_nodes(old: Row, new: Row) -> Iterator[tuple[str, Metric, Metric, str | N
                 yield metric, before_value, after_value, str(before_layer.get("name"))
 
 
-_BAD = (Status.FAILED, Status.ERROR, Status.XPASSED)
+BAD = (Status.FAILED, Status.ERROR, Status.XPASSED)
+"""A test that ended so did not hold."""
 
 
 def _of_status(old: Row, new: Row) -> tuple[Verdict, str | None] | None:
     """The verdict of a test that ended otherwise, and what it says."""
     if old.status == new.status:
         return None
-    if new.status in _BAD and old.status not in _BAD:
+    if new.status in BAD and old.status not in BAD:
         gap = "ToolGap" in (new.reason or "")
         return (Verdict.TOOL_GAP if gap else Verdict.REGRESSED), new.reason
-    if old.status in _BAD:
+    if old.status in BAD:
         return Verdict.IMPROVED, old.reason
     return (Verdict.REGRESSED if new.status is Status.SKIPPED else Verdict.TOLD), new.reason
 
@@ -234,7 +235,7 @@ def _of_rows(old: Row, new: Row) -> Iterator[Change]:
         node = _first_changed_node(old, new)
         fields = {"cell": cell, "test": test, "old": str(old.status), "new": str(new.status), "node": node}
         yield Change(**fields, metric="status", verdict=verdict, why=why)  # type: ignore[arg-type]
-        if verdict.fails or old.status in _BAD:
+        if verdict.fails or old.status in BAD:
             return  # the figures of one side are those of a test that broke off
     of_test = ((*found, _first_changed_node(old, new, found[0])) for found in _differences(old.metrics, new.metrics))
     for metric, before, after, node in (*of_test, *_of_nodes(old, new)):
