@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -149,9 +148,8 @@ def _prepare_worker() -> None:
 class BuildAhead:
     """A pool of worker processes on a list of tasks: ``with BuildAhead(pipeline, tasks, workers=2): ...``.
 
-    They are begun in their order, but what follows from a task comes before all that has not been begun: a long chain
-    that were left for the end would leave the other workers idle. `on_done` is told of each task that has ended, in
-    another thread. Leaving the block ends the workers and all that they have started.
+    `on_done` is told of each task that has ended, in another thread. Leaving the block ends the workers and all that
+    they have started.
     """
 
     def __init__(
@@ -164,44 +162,26 @@ class BuildAhead:
     ) -> None:
         self._pipeline = pipeline
         self._on_done = on_done
-        self._waiting = deque(dict.fromkeys(tasks))
-        self._free = workers
+        self._tasks = list(dict.fromkeys(tasks))
         self._workers = workers
-        self._leaving = False
-        self._lock = threading.Lock()
 
     def __enter__(self) -> "BuildAhead":
         context = multiprocessing.get_context("spawn")
         self._pool = context.Pool(self._workers, _prepare_worker)
-        self._begin()
+        self._submit(self._tasks)
         return self
 
-    def _begin(self) -> None:
-        """Give the free workers what comes next."""
-        with self._lock:
-            while self._free and self._waiting and not self._leaving:
-                self._free -= 1
-                task = (self._pipeline, self._waiting.popleft())
-                self._pool.apply_async(_run, task, callback=self._done, error_callback=self._failed)
+    def _submit(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            self._pool.apply_async(_run, (self._pipeline, task), callback=self._done)
 
     def _done(self, done: Done) -> None:
         """Called in a thread of the pool."""
-        with self._lock:
-            self._free += 1
-            self._waiting.extendleft(reversed(done.following))
-        self._begin()
+        self._submit(done.following)
         self._on_done(done)
-
-    def _failed(self, _error: BaseException) -> None:
-        """What no QnnError says is met again by whoever needs the artifact."""
-        with self._lock:
-            self._free += 1
-        self._begin()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            self._leaving = True
         self._pool.terminate()
         self._pool.join()

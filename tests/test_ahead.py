@@ -29,9 +29,6 @@ class _Pipeline:
     def graph_run(self, cell: Cell) -> None:
         raise ToolFailed("broken")
 
-    def qonnx_run(self, cell: Cell) -> None:
-        raise OSError("no space")
-
     def device_run(self, cell: Cell) -> None:
         (self.folder / "started").touch()
         time.sleep(600)
@@ -51,24 +48,6 @@ def test_tasks_and_their_followers_are_done_and_a_failure_stops_nothing(tmp_path
         _wait_for(tmp_path, f"dataflow {CELL}", "node a", "node b")
     assert [str(done.task) for done in ended if done.failed] == ["graph run of tfc-fashion_mnist-A3W3"]
     assert "node synthesis of a in tfc-fashion_mnist-A3W3" in {str(done.task) for done in ended}
-
-
-def test_what_follows_from_a_task_comes_before_what_was_not_begun(tmp_path: Path) -> None:
-    ended: list[Done] = []
-    tasks = [Task(step=step, cell=CELL) for step in (Step.SYNTHESIS, Step.DATAFLOW)]
-    with BuildAhead(_Pipeline(tmp_path), tasks, workers=1, on_done=ended.append):  # type: ignore[arg-type]
-        _wait_for(tmp_path, f"dataflow {CELL}")
-    assert [(done.task.step, done.task.node) for done in ended[:3]] == [
-        (Step.SYNTHESIS, None),
-        (Step.NODE_SYNTHESIS, "a"),
-        (Step.NODE_SYNTHESIS, "b"),
-    ]
-
-
-def test_a_worker_whose_task_broke_takes_the_next_one(tmp_path: Path) -> None:
-    tasks = [Task(step=step, cell=CELL) for step in (Step.QONNX_RUN, Step.DATAFLOW)]
-    with BuildAhead(_Pipeline(tmp_path), tasks, workers=1):  # type: ignore[arg-type]
-        _wait_for(tmp_path, f"dataflow {CELL}")
 
 
 def test_leaving_ends_what_is_still_running(tmp_path: Path) -> None:
