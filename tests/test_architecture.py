@@ -62,8 +62,8 @@ CONFINED = {
 }
 """Where a package may be imported.
 
-subprocess, in tools: a simulator that answers requests has to stay running; in dataflow: the error of FINN's own
-processes is caught; reproduce is a script that stands alone.
+subprocess, in tools: a simulator that answers requests has to stay running, and so has the process that imports FINN;
+in dataflow: the error of FINN's own processes is caught; reproduce is a script that stands alone.
 """
 
 
