@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qnn.errors import ToolFailed, ToolMissing, ToolTimeout
 
-__all__ = ["Finished", "run", "tail"]
+__all__ = ["Finished", "failed", "run", "tail", "timed_out"]
 
 LOG_LINES_SHOWN = 12
 
@@ -29,6 +29,20 @@ def tail(log: Path, lines: int = LOG_LINES_SHOWN) -> str:
     """The last `lines` lines of a log, for an error message."""
     with log.open(errors="replace") as stream:
         return "".join(deque(stream, maxlen=lines)).rstrip()
+
+
+def timed_out(name: str, timeout_s: float, log: Path) -> ToolTimeout:
+    """The error of a program that was killed at its time limit."""
+    return ToolTimeout(f"{name} did not end within {timeout_s:g} s and was killed; its log ends:\n{tail(log)}")
+
+
+def failed(name: str, status: int | None, log: Path) -> ToolFailed:
+    """The error of a program that ended with a status other than 0: of the signal if negative, None if not known."""
+    if status is None:
+        how = "died"
+    else:
+        how = f"was killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
+    return ToolFailed(f"{name} {how}; its log ends:\n{tail(log)}", status)
 
 
 def run(
@@ -66,14 +80,11 @@ def run(
         try:
             status = process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            raise ToolTimeout(
-                f"{name} did not end within {timeout_s:g} s and was killed; its log ends:\n{tail(log)}"
-            ) from None
+            raise timed_out(name, timeout_s, log) from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if status != 0:
-        how = f"was killed by signal {-status}" if status < 0 else f"failed with exit status {status}"
-        raise ToolFailed(f"{name} {how}; its log ends:\n{tail(log)}", status)
+        raise failed(name, status, log)
     return Finished(log=log, seconds=time.monotonic() - start)

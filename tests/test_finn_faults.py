@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
 
 from qnn.errors import EquivalenceError, ToolFailed
+from qnn.process import tail
 from qnn.thresholding import Activation, ThresholdComparison, compare_thresholds, exact_thresholds
 from qnn.tools import finn
 
@@ -40,6 +42,9 @@ for line in sys.stdin:
 """
 """Executes scripts one after another: FINN takes longer to be imported than most of them."""
 
+LIMIT_S = 120
+"""Of one script."""
+
 RunInFinn = Callable[[str], None]
 """Raises ToolFailed with the script's error."""
 
@@ -64,9 +69,16 @@ def run_in_finn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunInFinn]
         assert process.stdout is not None
 
         def execute(script: str) -> None:
-            print(json.dumps(script), file=process.stdin, flush=True)
             assert process.stdout is not None
-            if error := json.loads(process.stdout.readline()):
+            limit = Timer(LIMIT_S, process.kill)
+            limit.start()
+            try:
+                print(json.dumps(script), file=process.stdin, flush=True)
+                answer = process.stdout.readline()
+            finally:
+                limit.cancel()
+            assert answer, f"the process ended, or was killed after {LIMIT_S} s: {tail(folder / 'log')}"
+            if error := json.loads(answer):
                 raise ToolFailed(error)
 
         yield execute

@@ -3,22 +3,21 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from processes import gone
 
 from qnn.errors import ToolFailed, ToolTimeout
 from qnn.tools.finn_server import FinnServer
 
 PLANTED = """
-import os, subprocess, sys, time
+import json, os, subprocess, sys, time
 from pathlib import Path
 
 def run(request):
-    import json
     given = json.loads(request.read_text())
     os.environ.update(given["environment"])
     for job in given["jobs"]:
@@ -58,22 +57,6 @@ def run(server: FinnServer, tmp_path: Path) -> Run:
         return log.read_text()
 
     return run
-
-
-def alive(pid: int) -> bool:
-    """Whether it runs: a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    """Whether it ends within five seconds."""
-    end = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not alive(pid)
 
 
 def test_requests_are_forks_of_one_process_with_logs_of_their_own(run: Run) -> None:

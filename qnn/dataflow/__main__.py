@@ -22,14 +22,11 @@ _PATH_BYTES = 1 << 16
 
 
 def _import_finn() -> None:
-    """What a fork will need. What cannot be imported is each job's own error, in its log."""
-    with tempfile.TemporaryDirectory() as folder:
+    """What a fork will need. What cannot be imported here is tried again by each job, and is that one's error."""
+    with tempfile.TemporaryDirectory() as folder, suppress(Exception):
         os.environ["FINN_BUILD_DIR"] = folder  # FINN's settings have to be there before its steps are imported
-        try:
-            open_session()
-            from qnn.dataflow import cppsim, own, rtlsim, thresholding  # noqa: F401
-        except Exception:  # noqa: BLE001
-            traceback.print_exc()
+        open_session()
+        from qnn.dataflow import cppsim, own, rtlsim, thresholding  # noqa: F401
 
 
 def _do(request: Path, report: socket.socket, log: int) -> int:

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from qnn.errors import ToolFailed, ToolTimeout
-from qnn.process import tail
+from qnn.errors import ToolFailed
+from qnn.process import failed, timed_out
 
 __all__ = ["FinnServer", "finn_server"]
 
@@ -144,12 +144,9 @@ class FinnServer:
                         self._hand_over(request, theirs, stream.fileno(), timeout_s)
                     status = _follow(report, max(0.1, timeout_s - (time.monotonic() - start)))
             except TimeoutError:
-                raise ToolTimeout(
-                    f"FINN did not end within {timeout_s:g} s and was killed; its log ends:\n{tail(log)}"
-                ) from None
+                raise timed_out("FINN", timeout_s, log) from None
         if status != 0:
-            how = "died" if status is None else f"failed with exit status {status}"
-            raise ToolFailed(f"FINN {how}; its log ends:\n{tail(log)}", status)
+            raise failed("FINN", status, log)
 
 
 @cache
