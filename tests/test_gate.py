@@ -177,6 +177,33 @@ def test_bisecting_names_the_first_release_that_changed(
     assert "the first one: 1.1.0" in capsys.readouterr().out
     assert gate({name: {"lut": 1} for name in releases}, "--bisect", "1.0.0", "1.8.0") == 0
     assert "nothing that fails the gate changed from 1.0.0 to 1.8.0" in capsys.readouterr().out
+    assert gate({name: {"lut": 1} for name in releases}, "--bisect", "1.0.0", "1.8.0", "--metric", "lut") == 0
+    assert "lut is the same from 1.0.0 to 1.8.0" in capsys.readouterr().out
+
+
+def test_bisecting_passes_over_what_does_not_run_and_says_where_that_leaves_a_doubt(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    releases = [f"1.{n}.0" for n in range(9)]
+    monkeypatch.setattr("qnn.gate.environments.releases_between", lambda *_: releases)
+    figures: Figures = {name: {"lut": 1000 if n < 5 else 1500} for n, name in enumerate(releases)}
+    figures["1.4.0"] = {}  # its test fails
+    del figures["1.3.0"]  # cannot be installed
+    assert gate(figures, "--bisect", "1.0.0", "1.8.0", "--metric", "lut") == 1
+    out = capsys.readouterr().out
+    assert "1.3.0: finn-plus==1.3.0 does not exist" in out
+    assert "1.4.0: cannot tell, passed over" in out
+    assert "the first one: 1.5.0\nor one before it that cannot tell: 1.3.0, 1.4.0" in out
+
+
+def test_bisecting_a_metric_that_an_end_does_not_have_is_status_2(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("qnn.gate.environments.releases_between", lambda *_: ["1.5.0", "1.6.1"])
+    assert gate(WORSE, "--bisect", "1.5.0", "1.6.1", "--metric", "lutz") == 2
+    assert "measures no lutz with 1.5.0" in capsys.readouterr().err
+    assert gate({**WORSE, "1.6.1": {}}, "--bisect", "1.5.0", "1.6.1", "--metric", "lut") == 2
+    assert "nothing can be told of 1.6.1: take an earlier one that runs" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------- real benchmarks

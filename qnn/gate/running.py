@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qnn.errors import GateError, QnnError
+from qnn.errors import FinnUnavailable, GateError, QnnError
 from qnn.files import write_atomically
 from qnn.gate import environments, expected, measurement, reports, verdict
 from qnn.gate.bisect import first_bad
@@ -135,23 +135,42 @@ def _bisect(options: argparse.Namespace, runs: _Runs) -> int:
     def measured(spec: str) -> Measurement:
         return runs.measure(runs.environment(spec), selection)
 
-    def changed(spec: str) -> list[Change]:
-        changes = verdict.compare(measured(candidates[0]), measured(spec))
+    first = measured(candidates[0])
+    if options.metric and not _measures(first, options.metric):
+        raise GateError(f"{selection} measures no {options.metric} with {candidates[0]}: rows are in {runs.folder}")
+
+    def changed(spec: str) -> list[Change] | None:
+        try:
+            found = measured(spec)
+        except (FinnUnavailable, GateError) as error:
+            runs.console.print(f"{spec}: {error}", highlight=False, markup=False)
+            return None
+        if options.metric and not _measures(found, options.metric):
+            return None
+        changes = verdict.compare(first, found)
         return [c for c in changes if (c.metric == options.metric if options.metric else c.verdict.fails)]
 
-    def on_step(spec: str, found: bool) -> None:
-        runs.console.print(f"{spec}: {'changed' if found else 'as before'}", highlight=False)
+    def on_step(spec: str, changes: list[Change] | None) -> None:
+        said = "cannot tell, passed over" if changes is None else "changed" if changes else "as before"
+        runs.console.print(f"{spec}: {said}", highlight=False)
 
     found = first_bad(candidates, changed, on_step=on_step)
-    what = options.metric or "nothing that fails the gate"
     if found is None:
-        runs.console.print(f"{what} changed from {candidates[0]} to {candidates[-1]}", highlight=False)
+        said = f"{options.metric} is the same" if options.metric else "nothing that fails the gate changed"
+        runs.console.print(f"{said} from {candidates[0]} to {candidates[-1]}", highlight=False)
         return CLEAN
-    first, changes = found
-    before, after = measured(candidates[0]), measured(first)
-    reports.print_report(Report(old=before, new=after, changes=tuple(changes), stale=()), runs.console)
-    runs.console.print(f"the first one: {first}", style="bold", highlight=False)
+    after = measured(found.candidate)
+    reports.print_report(Report(old=first, new=after, changes=tuple(found.changes), stale=()), runs.console)
+    runs.console.print(f"the first one: {found.candidate}", style="bold", highlight=False)
+    if found.passed_over:
+        others = ", ".join(found.passed_over)
+        runs.console.print(f"or one before it that cannot tell: {others}", highlight=False, soft_wrap=True)
     return REGRESSED
+
+
+def _measures(found: Measurement, metric: str) -> bool:
+    """Whether any test has found this metric."""
+    return any(metric in part for row in found.rows for part in (row.metrics, *row.layers))
 
 
 def _console() -> Console:
