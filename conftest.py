@@ -8,6 +8,7 @@ import pytest
 from qnn.cell import PART
 
 pytest_plugins = [
+    "fixtures.telling",
     "fixtures.models",
     "fixtures.designs",
     "fixtures.netlists",

@@ -32,9 +32,7 @@ from fixtures.mutation import (
     Outcome,
     Score,
     Verdict,
-    constant_faults,
-    lut_faults,
-    memory_faults,
+    injected,
     nodes_of,
     shares,
     threshold_words,
@@ -48,19 +46,10 @@ from qnn.errors import DesignError, EquivalenceError, SimulationError
 from qnn.nodes import check_node
 from qnn.pipeline import Pipeline
 from qnn.results import Evidence
-from qnn.tools import finn, netlist, verilator
+from qnn.tools import netlist, verilator
 from qnn.tools.yosys import NEUTRAL
 
 _SEED = 5
-
-Inject = Callable[[Pipeline, int, np.random.Generator], list[Verdict]]
-
-_INJECT: dict[Kind, Inject] = {
-    Kind.WEIGHT: lambda pipeline, count, random: memory_faults(pipeline, Kind.WEIGHT, count, random),
-    Kind.THRESHOLD: lambda pipeline, count, random: memory_faults(pipeline, Kind.THRESHOLD, count, random),
-    Kind.CONSTANT: constant_faults,
-    Kind.LUT: lut_faults,
-}
 
 
 @pytest.mark.rtlsim
@@ -69,7 +58,7 @@ def test_every_random_fault_is_caught_or_proved_equivalent(
     kind: Kind, pipeline: Pipeline, pytestconfig: pytest.Config, score: list[Verdict], record: Record
 ) -> None:
     count = shares(pytestconfig.getoption("--mutation"))[kind]
-    verdicts = _INJECT[kind](pipeline, count, np.random.default_rng([_SEED, list(Kind).index(kind)]))
+    verdicts = injected(pipeline, kind, count, [_SEED, list(Kind).index(kind)])
     score += verdicts
     result = Score(verdicts=tuple(verdicts))
     record(
@@ -252,10 +241,8 @@ def test_a_fault_of_the_export_is_caught_at_its_layer(
     cell = CELLS[0]
     target = tmp_path / "faulty.onnx"
     with_initializer(pipeline.qonnx(cell), target, kind, number, place, change)
-    pixels = pipeline.images(cell).pixels[:500]
-    finn.trace(target, pixels, tmp_path)
-    with np.load(tmp_path / "trace.npz") as run:
-        codes, products = equivalence.codes_of(run), equivalence.products_of(run)
+    pixels, run = pipeline.images(cell).pixels, pipeline.executed(target, cell)
+    codes, products = equivalence.codes_of(run), equivalence.products_of(run)
     golden = pipeline.golden(cell)
     comparison = equivalence.compare_forward_pass(golden, golden.trace(pixels), codes, pixels, products)
     with pytest.raises(EquivalenceError, match=located):

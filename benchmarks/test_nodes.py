@@ -1,4 +1,4 @@
-"""Each node of the accelerator alone, in Verilator: FINN's Thresholding and matrix unit against the hardware integers.
+"""Each node of the accelerator alone in Verilator: FINN's RTL, and its netlist, against the hardware integers.
 
 Directed vectors: next to every threshold, at the ends of every accumulator, and such that every single weight counts.
 10,000 images reach few of these values.
@@ -13,14 +13,27 @@ from qnn.nodes import NodeCheck
 from qnn.results import Evidence, Metric
 
 
+def _compared(checks: Mapping[str, NodeCheck]) -> list[dict[str, Metric]]:
+    """A row for each node."""
+    assert checks
+    return [
+        {"name": name, "directed_vectors": check.vectors, "values_compared": check.values}
+        for name, check in checks.items()
+    ]
+
+
 @pytest.mark.rtlsim
 @pytest.mark.one_folding_a_cell
 def test_every_node_alone_equals_hardware_integers_on_directed_vectors(
     node_checks: Callable[[], Mapping[str, NodeCheck]], record: Record
 ) -> None:
-    rows: list[dict[str, Metric]] = [
-        {"name": name, "directed_vectors": check.vectors, "values_compared": check.values}
-        for name, check in node_checks().items()
-    ]
-    assert rows
+    rows = _compared(node_checks())
     record(Evidence.RTLSIM, nodes_checked_alone=len(rows), layers=rows)
+
+
+@pytest.mark.netlist
+def test_every_netlist_alone_equals_hardware_integers_on_directed_vectors(
+    netlist_node_checks: Callable[[], Mapping[str, NodeCheck]], record: Record
+) -> None:
+    rows = _compared(netlist_node_checks())
+    record(Evidence.NETLIST, nodes_checked_as_netlists=len(rows), layers=rows)

@@ -13,17 +13,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import FrameType, TracebackType
+from typing import Any
 
-from qnn.cell import Cell
 from qnn.errors import QnnError
-from qnn.pipeline import Pipeline
+from qnn.own_model import OwnModel
+from qnn.own_pipeline import OwnPipeline
+from qnn.pipeline import HardwarePipeline, Source
 
 __all__ = ["BuildAhead", "Done", "Step", "Task"]
 
 
 class Step(StrEnum):
-    """What can be built ahead of a cell."""
+    """What can be built ahead of a cell or a model from outside."""
 
+    OWN_MODEL = "compilation"
+    """How far FINN takes a model from outside; then what the task names, as far as it does."""
+    OWN_CPPSIM = "cppsim, thresholds apart"
     QONNX_RUN = "qonnx run"
     DATAFLOW = "dataflow"
     GRAPH_RUN = "graph run"
@@ -39,18 +44,34 @@ class Step(StrEnum):
     NETLIST = "netlist"
     """The netlist and its run."""
     NETLIST_RUN = "netlist run"
+    NETLIST_NODES = "netlists"
+    """The netlists of all nodes, and each alone."""
+    NETLIST_NODE_CHECKS = "netlists alone"
     TIMING = "timing"
     """The netlist and its timing."""
     NETLIST_TIMING = "netlist timing"
 
 
+_OF_NETLISTS = {
+    Step.NETLIST: Step.NETLIST_RUN,
+    Step.NETLIST_NODES: Step.NETLIST_NODE_CHECKS,
+    Step.TIMING: Step.NETLIST_TIMING,
+}
+"""What follows when all nodes are synthesised."""
+
+
+_STAGES = {Step.DEVICE_RUN: "rtl", Step.OWN_CPPSIM: "cppsim", Step.SYNTHESIS: "rtl"}
+"""What a model from outside has to be taken to by FINN."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One step of one cell; `node` for NODE_SYNTHESIS."""
+    """One step of one cell or model; `node` for NODE_SYNTHESIS, `then` for OWN_MODEL."""
 
     step: Step
-    cell: Cell
+    cell: Source
     node: str | None = None
+    then: tuple[Step, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.step} of {self.node or ''}{' in ' if self.node else ''}{self.cell}"
@@ -68,7 +89,7 @@ class Done:
     """What can be done next."""
 
 
-def _run(pipeline: Pipeline, task: Task) -> Done:
+def _run(pipeline: HardwarePipeline[Any], task: Task) -> Done:
     """Do `task` in a worker. A QnnError ends the branch: whoever needs the artifact will get it too.
 
     While it runs SIGTERM unwinds it, so that what it has started is killed and what it has half built is removed.
@@ -84,9 +105,16 @@ def _run(pipeline: Pipeline, task: Task) -> Done:
     return Done(task=task, seconds=time.monotonic() - start, failed=failed, following=tuple(following))
 
 
-def _do(pipeline: Pipeline, task: Task) -> list[Task]:
+def _do(pipeline: HardwarePipeline[Any], task: Task) -> list[Task]:
     cell = task.cell
     match task.step:
+        case Step.OWN_MODEL:
+            assert isinstance(pipeline, OwnPipeline)
+            assert isinstance(cell, OwnModel)
+            refused = pipeline.compilation(cell).refused
+            return [Task(step=step, cell=cell) for step in task.then if _STAGES[step] not in refused]
+        case Step.OWN_CPPSIM:
+            pipeline.cppsim_run(cell, standalone_thresholds=True)
         case Step.QONNX_RUN:
             pipeline.qonnx_run(cell)
         case Step.DATAFLOW:
@@ -109,10 +137,10 @@ def _do(pipeline: Pipeline, task: Task) -> list[Task]:
             pipeline.node_simulation(cell)
         case Step.NODE_CHECKS:
             pipeline.node_checks(cell)
-        case Step.NETLIST:
-            return [*_node_syntheses(pipeline, cell), Task(step=Step.NETLIST_RUN, cell=cell)]
-        case Step.TIMING:
-            return [*_node_syntheses(pipeline, cell), Task(step=Step.NETLIST_TIMING, cell=cell)]
+        case Step.NETLIST | Step.NETLIST_NODES | Step.TIMING:
+            return [*_node_syntheses(pipeline, cell), Task(step=_OF_NETLISTS[task.step], cell=cell)]
+        case Step.NETLIST_NODE_CHECKS:
+            pipeline.netlist_node_checks(cell)
         case Step.NETLIST_RUN:
             pipeline.netlist_run(cell)
         case Step.NETLIST_TIMING:
@@ -123,7 +151,7 @@ def _do(pipeline: Pipeline, task: Task) -> list[Task]:
     return []
 
 
-def _node_syntheses(pipeline: Pipeline, cell: Cell) -> list[Task]:
+def _node_syntheses(pipeline: HardwarePipeline[Any], cell: Source) -> list[Task]:
     return [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
 
 
@@ -154,7 +182,7 @@ class BuildAhead:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: HardwarePipeline[Any],
         tasks: Iterable[Task],
         *,
         workers: int,

@@ -402,11 +402,13 @@ def _check(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from qnn.own_hops import HOPS, Hop, Verdict, run_hop
+    from qnn.ahead import BuildAhead
+    from qnn.own_hops import HOPS, Hop, Verdict, ahead, run_hop
     from qnn.own_model import OwnModel, Preprocessing
     from qnn.own_pipeline import OwnPipeline
     from qnn.report import own_table
     from qnn.store import Store
+    from qnn.tools.gxx import cores
 
     try:
         reference.part(options.part)
@@ -422,9 +424,10 @@ def _check(options: argparse.Namespace) -> int:
         found: list[Hop] = []
         with console.status("FINN reads the model ...") as status:
             samples, compilation = pipeline.samples(model), pipeline.compilation(model)
-            for name in HOPS:
-                status.update(f"{name}: building what is not in the store ...")
-                found.append(run_hop(name, pipeline, model, reproducers=options.results / "reproducers"))
+            with BuildAhead(pipeline, [ahead(model)], workers=cores()):
+                for name in HOPS:
+                    status.update(f"{name}: building what is not in the store ...")
+                    found.append(run_hop(name, pipeline, model, reproducers=options.results / "reproducers"))
     except (QnnError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_CHECKED

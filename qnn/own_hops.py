@@ -12,7 +12,7 @@ Where the graph is no chain of fully connected layers the suite has no integers 
 executed by QONNX, takes their place, node by node.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -22,20 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qnn import diff, equivalence, estimate, reference
+from qnn.ahead import Step, Task
 from qnn.divergence import first_divergence, first_unlike
 from qnn.errors import DataflowError, EquivalenceError, QnnError, SimulationError
 from qnn.own_model import OwnModel
-from qnn.own_pipeline import OwnPipeline
-from qnn.pipeline import CPPSIM_IMAGES
-from qnn.resource_figures import layer_figures, resource_figures
+from qnn.own_pipeline import PYTHON_IMAGES, OwnPipeline
+from qnn.resource_figures import hls_estimates, layer_figures, resource_figures
 from qnn.resources import overflows, total
 from qnn.results import Evidence, Metric
-from qnn.tools.finn import HardwareModel, NodeValues
+from qnn.tools.finn import HardwareModel, LayerGeometry, NodeValues
 
-__all__ = ["HOPS", "Hop", "Verdict", "run_hop"]
+__all__ = ["HOPS", "Hop", "Verdict", "ahead", "run_hop"]
 
-_NODE_IMAGES = 16
-"""Images that FINN's Python executes node by node, which takes one at a time."""
 _UNIT_ROUNDOFF = 2.0**-24
 _AFFINE = ("Mul", "Add", "Sub", "Div", "BatchNormalization")
 _SHARE_WITHOUT_BOUND = 2.0**-14
@@ -267,7 +265,7 @@ def _golden_hop(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> N
 
 def _hardware(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     pipeline.compilation(cell).require("hardware")
-    images = range(min(_NODE_IMAGES, len(pipeline.samples(cell))))
+    images = range(min(PYTHON_IMAGES, len(pipeline.samples(cell))))
     nodes = pipeline.graph_nodes(cell, images)
     findings.note(Evidence.PYTHON, images=len(images), nodes=len(nodes))
     findings.figures["held_against"] = _require_nodes("hardware graph", pipeline, cell, images, nodes)
@@ -276,11 +274,8 @@ def _hardware(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> Non
 
 def _cppsim(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     pipeline.compilation(cell).require("cppsim")
-    count = len(pipeline.samples(cell))
-    if _golden(pipeline, cell) is None:
-        count = min(count, _NODE_IMAGES)
-    images = range(min(CPPSIM_IMAGES, count))
-    run, headers = pipeline.cppsim_run(cell, standalone_thresholds=True, images=images)
+    images = pipeline.cppsim_images(cell)
+    run, headers = pipeline.cppsim_run(cell, standalone_thresholds=True)
     findings.note(headers.evidence, images=len(images), nodes=len(run.nodes), host_build_s=run.build_s)
     findings.figures["held_against"] = _require_nodes("cppsim", pipeline, cell, images, run.nodes)
     findings.figures["images_equal"] = len(images)
@@ -308,7 +303,7 @@ def _rtl(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     if golden is not None:
         diff.require_equal_rtl(pipeline, cell, expected, run.accumulators, findings.reproducers)
     elif not equal.all():
-        images = np.flatnonzero(~equal)[:_NODE_IMAGES].tolist()
+        images = np.flatnonzero(~equal)[:PYTHON_IMAGES].tolist()
         unlike = first_unlike("RTL", pipeline.part_nodes(cell, images), pipeline.rtl_nodes(cell, images), images)
         raise EquivalenceError(
             f"RTL: {int((~equal).sum())} of {len(equal)} images differ, first image {images[0]}; "
@@ -316,9 +311,17 @@ def _rtl(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
         )
 
 
+def _estimated(pipeline: OwnPipeline, cell: OwnModel) -> Sequence[LayerGeometry] | None:
+    """The HLS variant of a model that has no RTL, as far as FINN can estimate it; None of one that has."""
+    refused = pipeline.compilation(cell).refused
+    return pipeline.hls_estimate(cell) if "rtl" in refused and "estimate" not in refused else None
+
+
 def _resources(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
-    synthesis, dataflow = pipeline.synthesis(cell), pipeline.dataflow(cell)
     part = reference.part(pipeline.part)
+    if layers := _estimated(pipeline, cell):
+        findings.note(Evidence.ESTIMATE, part=part.name, **hls_estimates(layers, part))
+    synthesis, dataflow = pipeline.synthesis(cell), pipeline.dataflow(cell)
     findings.note(Evidence.SYNTHESIS, **resource_figures(synthesis, dataflow, cell.policy, part))
     findings.layers = layer_figures(synthesis, dataflow)
     over = overflows(total(node.resources for node in synthesis), part.budget)
@@ -328,6 +331,13 @@ def _resources(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> No
 
 
 def _throughput(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
+    if layers := _estimated(pipeline, cell):
+        interval = max(layer.cycles for layer in layers)
+        findings.note(
+            Evidence.ESTIMATE,
+            finn_estimate_interval_cycles=interval,
+            finn_estimate_images_per_s=estimate.throughput_images_per_s(interval, pipeline.clock_period_ns),
+        )
     run, dataflow = pipeline.device_run(cell), pipeline.dataflow(cell)
     if len(run.completions_cycles) < 2:
         raise DataflowError("an interval lies between two images, and there is but one sample: give more")
@@ -357,8 +367,8 @@ _INSTEAD = {
     "hardware": "FINN maps integer layers of known kinds: see docs/own-models.md for what to change in the model",
     "cppsim": "see docs/own-models.md for what the suite's HLS headers know; finn-hlslib knows more (FINN_DEPS)",
     "rtl": "cppsim executes HLS variants; RTL needs weights of both signs, of two bits or more, and no pools",
-    "resources": "only RTL is synthesised here; FINN's own estimate takes Vitis HLS nodes",
-    "throughput": "only RTL has cycles here",
+    "resources": "only RTL is synthesised here; figures are FINN's estimate of the HLS variant",
+    "throughput": "only RTL has cycles here; figures are FINN's estimate of the HLS variant",
 }
 """What is there instead, or to do, where a hop does not run."""
 
@@ -372,6 +382,22 @@ HOPS: Mapping[str, Callable[[OwnPipeline, OwnModel, _Findings], None]] = {
     "resources": _resources,
     "throughput": _throughput,
 }
+
+
+_AHEAD = {
+    "rtl": Step.DEVICE_RUN,
+    "throughput": Step.DEVICE_RUN,
+    "cppsim": Step.OWN_CPPSIM,
+    "resources": Step.SYNTHESIS,
+}
+"""What takes long of what a hop asks for, in the order in which it is started."""
+
+
+def ahead(model: OwnModel, hops: Iterable[str] = HOPS) -> Task:
+    """What these hops of a model will ask for, to be built ahead."""
+    asked = set(hops)
+    steps = dict.fromkeys(step for hop, step in _AHEAD.items() if hop in asked)
+    return Task(step=Step.OWN_MODEL, cell=model, then=tuple(steps))
 
 
 def run_hop(name: str, pipeline: OwnPipeline, model: OwnModel, *, reproducers: Path) -> Hop:

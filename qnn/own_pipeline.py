@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from qnn.errors import SimulationError
 from qnn.hdl import HardwareDesign
 from qnn.own_model import InputType, OwnModel, Samples, random_samples, read_samples
-from qnn.pipeline import HardwarePipeline
+from qnn.pipeline import CPPSIM_IMAGES, HardwarePipeline
 from qnn.store import digest_of, digest_of_files
 from qnn.tools import finn
-from qnn.tools.finn import DataflowModel, HardwareModel, NodeValues, OwnCompilation
+from qnn.tools.finn import DataflowModel, HardwareModel, LayerGeometry, NodeValues, OwnCompilation
 from qnn.versions import tool_versions
 
-__all__ = ["OwnPipeline", "pack"]
+__all__ = ["PYTHON_IMAGES", "OwnPipeline", "pack"]
+
+PYTHON_IMAGES = 16
+"""Images that FINN's Python executes node by node, which takes one at a time."""
 
 _SOURCE = Path(__file__).parent
 
@@ -96,6 +99,11 @@ class OwnPipeline(HardwarePipeline[OwnModel]):
         self.compilation(cell).require("rtl")
         return super()._delivered(cell)
 
+    def hls_estimate(self, cell: OwnModel) -> tuple[LayerGeometry, ...]:
+        """The nodes of the HLS variant, with FINN's estimates, of a model without RTL."""
+        self.compilation(cell).require("estimate")
+        return finn.read_own_estimate(self._dataflow(cell))
+
     def hardware_model(self, cell: OwnModel) -> HardwareModel:
         """The integers of the accelerator's part, its tail an identity: the host's nodes are not in it."""
         self.compilation(cell).require("integers")
@@ -134,9 +142,14 @@ class OwnPipeline(HardwarePipeline[OwnModel]):
         """All of them."""
         return len(self.samples(cell))
 
+    def cppsim_images(self, cell: OwnModel) -> range:
+        """Fewer where they are held against FINN's Python, which executes its nodes image by image."""
+        most = PYTHON_IMAGES if "integers" in self.compilation(cell).refused else CPPSIM_IMAGES
+        return range(min(most, len(self.samples(cell))))
+
     def whole_run(self, cell: OwnModel) -> dict[str, NDArray[Any]]:
         """FINN's streamlined graph with what the host does behind it, on all samples: as qonnx_run()."""
-        return self._executed(self._dataflow(cell) / "whole.onnx", cell)
+        return self.executed(self._dataflow(cell) / "whole.onnx", cell)
 
     def part_nodes(self, cell: OwnModel, images: Sequence[int]) -> list[NodeValues]:
         """What every node of the accelerator's part gives, executed by QONNX image by image."""

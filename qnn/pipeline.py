@@ -14,7 +14,7 @@ source that drives them. torch is imported by the steps that need it, not with t
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from hashlib import sha256
@@ -259,8 +259,8 @@ class HardwarePipeline(ABC, Generic[S]):
         """FINN's RTL, unedited."""
         return _read_design(self._delivered(cell))
 
-    def _executed(self, model: Path, cell: S) -> dict[str, NDArray[Any]]:
-        """QONNX's own execution of a QONNX or FINN-ONNX file on the whole test set."""
+    def executed(self, model: Path, cell: S) -> dict[str, NDArray[Any]]:
+        """QONNX's own execution of a QONNX or FINN-ONNX file on the whole test set: as qonnx_run()."""
         key = {
             "model": digest_of_files(model),
             "dataset": self.inputs_key(cell),
@@ -276,15 +276,20 @@ class HardwarePipeline(ABC, Generic[S]):
 
     def qonnx_run(self, cell: S) -> dict[str, NDArray[Any]]:
         """The exported QONNX executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
-        return self._executed(self.qonnx(cell), cell)
+        return self.executed(self.qonnx(cell), cell)
 
     def converted_run(self, cell: S) -> dict[str, NDArray[Any]]:
         """FINN-ONNX before streamlining executed on the test set: as qonnx_run(), but ``products_<k>`` of codes."""
-        return self._executed(self.graph(cell, "finn"), cell)
+        return self.executed(self.graph(cell, "finn"), cell)
 
     def graph_run(self, cell: S) -> dict[str, NDArray[Any]]:
         """FINN's streamlined graph executed on the test set: ``codes_<k>`` of each activation, and ``output``."""
-        return self._executed(self.graph(cell, "streamlined"), cell)
+        return self.executed(self.graph(cell, "streamlined"), cell)
+
+    def cppsim_images(self, cell: S) -> range:
+        """The images that go through the HLS variants: the first ones, or all."""
+        first = BATCH_IMAGES if self.all_images else CPPSIM_IMAGES
+        return range(min(first, len(self.inputs(cell))))
 
     def cppsim_run(
         self,
@@ -296,15 +301,14 @@ class HardwarePipeline(ABC, Generic[S]):
     ) -> tuple[CppRun, HlsHeaders]:
         """Images of the test set through the HLS variant in FINN's cppsim, and with which headers.
 
-        They are the `images` of these numbers, by default the first ones, or all. Activations are nodes of their own
-        where `standalone_thresholds`, else fused into the matrix units.
+        They are the `images` of these numbers, by default cppsim_images(). Activations are nodes of their own where
+        `standalone_thresholds`, else fused into the matrix units.
         """
         if cell.folding is None:
             raise CellError(f"{cell} names no folding: hardware needs one, such as PE8-SIMD8")
         used = headers or hls_headers.find()
         folding, policy = cell.folding, cell.policy
-        first = BATCH_IMAGES if self.all_images else CPPSIM_IMAGES
-        numbers = list(images or range(min(first, len(self.inputs(cell)))))
+        numbers = list(images or self.cppsim_images(cell))
         model = self.graph(cell, "streamlined")
         sources = ("dataflow", "cell.py", "datasets.py", "tools/finn.py", "tools/hls_headers.py")
         key = {
@@ -423,11 +427,23 @@ class HardwarePipeline(ABC, Generic[S]):
 
         Raises what qnn.nodes.check_node() raises; a check that was not passed is not kept.
         """
+        return self._checks(cell, self.simulated_design(cell).digest, lambda name: self.node_alone(cell, name))
+
+    def netlist_node_checks(self, cell: S) -> dict[str, NodeCheck]:
+        """The same of every node's synthesised netlist."""
+        netlists = self._netlists(cell)
+
+        def node(name: str) -> HardwareDesign:
+            return netlist.netlist_design(self.node_alone(cell, name), {yosys.NEUTRAL: netlists[name]})
+
+        return self._checks(cell, [self.simulated_design(cell).digest, digest_of(sorted(netlists.items()))], node)
+
+    def _checks(self, cell: S, made_of: object, alone: Callable[[str], HardwareDesign]) -> dict[str, NodeCheck]:
         drivers = [f"tools/{name}" for name in ("node_simulation.py", node_simulation.DRIVER.name, "verilator.py")]
-        sources = ["nodes.py", "directed.py", "integer.py", "thresholding.py", *drivers]
+        sources = ["nodes.py", "directed.py", "integer.py", "thresholding.py", "tools/netlist.py", *drivers]
         key = {
             "dataflow": [self._dataflow(cell).name, self._delivered(cell).name],
-            "design": self.simulated_design(cell).digest,
+            "design": made_of,
             "source": digest_of_files(*(_SOURCE / name for name in sources)),
             "versions": [verilator.version(), gxx.version()],
         }
@@ -435,7 +451,7 @@ class HardwarePipeline(ABC, Generic[S]):
         def build(folder: Path) -> None:
             checks = {}
             for name, function in node_functions(self.dataflow(cell), self.hardware_model(cell)).items():
-                node = self.node_alone(cell, name)
+                node = alone(name)
                 checks[name] = asdict(check_node(function, self.node_simulator(node), node.memories))
             (folder / "checks.json").write_text(json.dumps(checks))
 

@@ -310,6 +310,14 @@ _OWN_FIGURES: Mapping[str, tuple[str, str]] = {
     "latency_cycles": ("latency cycles", ",.0f"),
     "throughput_images_per_s": ("images/s", ",.0f"),
 }
+_OWN_ESTIMATES: Mapping[str, tuple[str, str]] = {
+    "finn_hls_estimate_lut": ("LUT", ",.0f"),
+    "finn_hls_estimate_without_input_lut": ("without Thresholding nodes", ",.0f"),
+    "finn_hls_estimate_bram18": ("BRAM18", ",.0f"),
+    "finn_hls_estimate_dsp": ("DSP", ",.0f"),
+    "finn_estimate_interval_cycles": ("II cycles", ",.0f"),
+    "finn_estimate_images_per_s": ("images/s", ",.0f"),
+}
 _VERDICTS = {"equal": "green", "differs": "red", "not run": "yellow"}
 _VERDICT_OF = {Status.PASSED: "equal", Status.SKIPPED: "not run", Status.XFAILED: "not run"}
 
@@ -318,8 +326,9 @@ def own_table(lines: Iterable[tuple[str, str, Evidence | None, Mapping[str, Metr
     """A model from outside: a line for each (hop, verdict, evidence, figures)."""
     table = Table("hop", "verdict", "evidence", "figures", box=None, pad_edge=False, header_style="dim")
     for hop, verdict, evidence, figures in lines:
-        known = {name: figures[name] for name in _OWN_FIGURES if figures.get(name) is not None}
-        shown = [f"{_OWN_FIGURES[name][0]} {_number(value, _OWN_FIGURES[name][1])}" for name, value in known.items()]
+        told = _OWN_ESTIMATES if evidence is Evidence.ESTIMATE else _OWN_FIGURES
+        known = {name: figures[name] for name in told if figures.get(name) is not None}
+        shown = [f"{told[name][0]} {_number(value, told[name][1])}" for name, value in known.items()]
         if "images" in known and "images_equal" in known:
             shown = [f"equal in {_number(known['images_equal'])} of {_number(known['images'])} images", *shown[2:]]
         style = _VERDICTS.get(verdict, "none")

@@ -13,7 +13,7 @@ from qnn.resources import Part, Resources, margins, overflows, shares, total
 from qnn.results import Metric
 from qnn.tools.finn import DataflowModel, LayerGeometry
 
-__all__ = ["layer_figures", "resource_figures"]
+__all__ = ["hls_estimates", "layer_figures", "resource_figures"]
 
 _ESTIMATED = {"lut": "LUT", "bram18": "BRAM_18K", "dsp": "DSP"}
 """FINN's names of what it estimates; it has no estimate of flip-flops."""
@@ -85,17 +85,17 @@ def _verdicts(resources: Resources, part: Part) -> dict[str, Metric]:
     }
 
 
-def _hls_verdicts(dataflow: DataflowModel, part: Part) -> dict[str, Metric]:
-    """What FINN estimates of the HLS variant, and whether that would fit as far as it goes: it has no flip-flops.
+def hls_estimates(layers: Sequence[LayerGeometry], part: Part) -> dict[str, Metric]:
+    """What FINN estimates of the HLS variant's `layers`, and whether that would fit as far as it goes: no flip-flops.
 
     The verdict leaves the quantiser of the input out. FINN counts 36,720 LUTs for its thresholds at every PE, a row
     of 255 for each of 1,024 pixels though all rows are the same; synthesis of the RTL takes a few hundred.
     """
-    others = [layer for layer in dataflow.hls_layers if not layer.op_type.startswith("Thresholding")]
+    others = [layer for layer in layers if not layer.op_type.startswith("Thresholding")]
     sums = {name: sum(layer.estimate[key] for layer in others) for name, key in _ESTIMATED.items()}
     estimated = Resources(lut=int(sums["lut"]), bram18=int(sums["bram18"]), dsp=int(sums["dsp"]))
     return {
-        **_estimates(dataflow.hls_layers, "finn_hls_estimate"),
+        **_estimates(layers, "finn_hls_estimate"),
         "finn_hls_estimate_without_input_lut": sums["lut"],
         **{f"finn_hls_estimate_{name}": verdict for name, verdict in _fits(estimated, part).items()},
     }
@@ -124,7 +124,7 @@ def resource_figures(
         **_verdicts(resources, part),
         **estimates,
         **_estimate_error(resources, estimates),
-        **_hls_verdicts(dataflow, part),
+        **hls_estimates(dataflow.hls_layers, part),
         "host_synthesise_s": sum(node.host_s for node in synthesis),
     }
 

@@ -13,8 +13,8 @@ from qnn.pipeline import Pipeline
 ROOT = Path(__file__).parents[1]
 
 
-def collected(*options: str) -> list[str]:
-    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "benchmarks/test_netlist.py", "--collect-only"]
+def collected(*options: str, tests: str = "benchmarks/test_netlist.py") -> list[str]:
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tests, "--collect-only"]
     output = subprocess.run([*argv, "-q", *options], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     return [line.partition("fashion_mnist-")[2].rstrip("]") for line in output.splitlines() if "::" in line]
 
@@ -33,12 +33,21 @@ def test_netlists_of_the_selected_cells_are_simulated(options: tuple[str, ...], 
     assert sorted(collected(*options)) == cells
 
 
+def test_the_netlist_of_each_node_is_simulated_alone_at_the_smallest_folding() -> None:
+    tests = "benchmarks/test_nodes.py::test_every_netlist_alone_equals_hardware_integers_on_directed_vectors"
+    assert collected("--matrix", "paper", "-k", "A4W4", tests=tests) == ["A4W4-PE2-SIMD2"]
+
+
 def test_a_netlist_is_simulated_and_timed_ahead_after_its_nodes_are_synthesised(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = Cell(quantization=Quantization.parse("A3W3"), folding=Folding(pe=8, simd=8))
     monkeypatch.setattr(Pipeline, "nodes", lambda self, cell: ("a", "b"))
-    for step, last in ((Step.NETLIST, Step.NETLIST_RUN), (Step.TIMING, Step.NETLIST_TIMING)):
+    for step, last in (
+        (Step.NETLIST, Step.NETLIST_RUN),
+        (Step.NETLIST_NODES, Step.NETLIST_NODE_CHECKS),
+        (Step.TIMING, Step.NETLIST_TIMING),
+    ):
         following = _do(pipeline, Task(step=step, cell=cell))
         assert [(task.step, task.node) for task in following] == [
             (Step.NODE_SYNTHESIS, "a"),

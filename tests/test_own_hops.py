@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from fixtures.example_models import binary_model, convolutional_model, float_model, image_model, save
+from qnn.ahead import Step
+from qnn.ahead import _do as build_ahead
 from qnn.cell import Folding
 from qnn.cli import main
 from qnn.errors import DataflowError, ModelError
-from qnn.own_hops import HOPS, Hop, Verdict, run_hop
+from qnn.own_hops import HOPS, Hop, Verdict, ahead, run_hop
 from qnn.own_model import OwnModel, Preprocessing
 from qnn.own_pipeline import OwnPipeline
 from qnn.pipeline import DeviceRun
@@ -65,6 +68,21 @@ def test_every_hop_of_a_model_of_images_is_equal(shared_store: Store, model: Own
     assert found["rtl"].figures["rtl_top1_percent"] == found["qonnx"].figures["qonnx_top1_percent"]
     assert found["throughput"].figures["initiation_interval_cycles"] == 24
     assert found["resources"].layers
+
+
+@pytest.mark.parametrize(
+    ("refused", "steps"),
+    [((), [Step.DEVICE_RUN, Step.OWN_CPPSIM]), (("rtl",), [Step.OWN_CPPSIM]), (("cppsim", "rtl"), [])],
+    ids=["nothing refused", "no RTL", "no hardware"],
+)
+def test_what_the_chosen_hops_ask_for_is_built_ahead_as_far_as_finn_takes_the_model(
+    refused: Sequence[str], steps: list[Step], model: OwnModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipeline = OwnPipeline(store=Store(tmp_path))
+    compiled = SimpleNamespace(refused=dict.fromkeys(refused, "why"))
+    monkeypatch.setattr(OwnPipeline, "compilation", lambda self, model: compiled)
+    following = build_ahead(pipeline, ahead(model, ["qonnx", "cppsim", "rtl", "throughput"]))
+    assert [(task.step, task.cell) for task in following] == [(step, model) for step in steps]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +181,9 @@ def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not
     assert verdicts == {name: Verdict.NOT_RUN if name in without_rtl else Verdict.EQUAL for name in HOPS}
     for name in without_rtl:
         assert "FINN has no RTL variant for MVAU_hls_0" in str(found[name].detail)
+    assert (found["resources"].evidence, found["throughput"].evidence) == (Evidence.ESTIMATE, Evidence.ESTIMATE)
+    assert found["throughput"].figures["finn_estimate_interval_cycles"] == 8 * 6 / (2 * 2)
+    assert int(found["resources"].figures["finn_hls_estimate_lut"] or 0) > 0
     assert found["cppsim"].figures["held_against"] == "exact integers"
 
 

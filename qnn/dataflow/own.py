@@ -234,12 +234,16 @@ def compile_own(job: dict[str, Any], folder: Path, progress: Callable[[str], Non
         hardware.save(str(folder / "hardware.onnx"))
         made.append(hardware)
 
+    def estimate() -> None:
+        (folder / "estimate.json").write_text(json.dumps(folded.hls_layers(part, job, folder), indent=1))
+
     attempt("integers", "read the integers", read)
     channels_last = False
     if attempt("hardware", "convert to hardware", to_hardware):
         accelerator, channels_last = graph.without_transpose(made[0])
-        attempt("rtl", "make RTL", lambda: folded.write(accelerator, part, job, folder, config, progress))
+        if not attempt("rtl", "make RTL", lambda: folded.write(accelerator, part, job, folder, config, progress)):
+            attempt("estimate", "estimate the HLS variant", estimate)
     else:
-        refused["cppsim"] = refused["rtl"] = refused["hardware"]
+        refused["cppsim"] = refused["rtl"] = refused["estimate"] = refused["hardware"]
     record |= {"host": describe(host), "part": describe(part), "channels_last": channels_last, "refused": refused}
     (folder / "own.json").write_text(json.dumps(record, indent=1))

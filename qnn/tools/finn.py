@@ -49,6 +49,7 @@ __all__ = [
     "read_node_simulation",
     "read_nodes",
     "read_own",
+    "read_own_estimate",
     "run_jobs",
     "simulate_cpp",
     "simulate_nodes",
@@ -392,7 +393,7 @@ class OwnCompilation:
     channels_last: bool
     """Whether the accelerator takes an image's channels last, of a model that takes them first."""
     refused: Mapping[str, str]
-    """{stage: why}, of ``integers``, ``hardware``, ``cppsim`` and ``rtl``."""
+    """{stage: why}, of ``integers``, ``hardware``, ``cppsim``, ``rtl`` and, without RTL, ``estimate``."""
 
     def require(self, stage: str) -> None:
         """Raise DataflowError, with the reason, where there is no such stage."""
@@ -406,6 +407,11 @@ def read_own(folder: Path) -> OwnCompilation:
     for name in ("shape", "reshapes", "host", "part"):
         record[name] = tuple(record[name])
     return OwnCompilation(**record)
+
+
+def read_own_estimate(folder: Path) -> tuple[LayerGeometry, ...]:
+    """The nodes of the HLS variant of a model that has no RTL."""
+    return tuple(map(_layer, json.loads((folder / "estimate.json").read_text())))
 
 
 def trace_job(model: Path, inputs: Path, folder: Path) -> Job:
