@@ -367,8 +367,8 @@ _INSTEAD = {
     "hardware": "FINN maps integer layers of known kinds: see docs/own-models.md for what to change in the model",
     "cppsim": "see docs/own-models.md for what the suite's HLS headers know; finn-hlslib knows more (FINN_DEPS)",
     "rtl": "cppsim executes HLS variants; RTL needs weights of both signs, of two bits or more, and no pools",
-    "resources": "only RTL is synthesised here; figures are FINN's estimate of the HLS variant",
-    "throughput": "only RTL has cycles here; figures are FINN's estimate of the HLS variant",
+    "resources": "only RTL is synthesised here; figures, if any, are FINN's estimate of the HLS variant",
+    "throughput": "only RTL has cycles here; figures, if any, are FINN's estimate of the HLS variant",
 }
 """What is there instead, or to do, where a hop does not run."""
 
