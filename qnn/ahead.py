@@ -27,7 +27,7 @@ class Step(StrEnum):
     """What can be built ahead of a cell or a model from outside."""
 
     OWN_MODEL = "compilation"
-    """How far FINN takes a model from outside; then what the task names, as far as it does."""
+    """How far FINN takes a model from outside."""
     OWN_CPPSIM = "cppsim, thresholds apart"
     QONNX_RUN = "qonnx run"
     DATAFLOW = "dataflow"
@@ -41,23 +41,9 @@ class Step(StrEnum):
     SIZED_RUN = "sized run"
     NODE_SIMULATION = "node simulation"
     NODE_CHECKS = "nodes alone"
-    NETLIST = "netlist"
-    """The netlist and its run."""
     NETLIST_RUN = "netlist run"
-    NETLIST_NODES = "netlists"
-    """The netlists of all nodes, and each alone."""
     NETLIST_NODE_CHECKS = "netlists alone"
-    TIMING = "timing"
-    """The netlist and its timing."""
     NETLIST_TIMING = "netlist timing"
-
-
-_OF_NETLISTS = {
-    Step.NETLIST: Step.NETLIST_RUN,
-    Step.NETLIST_NODES: Step.NETLIST_NODE_CHECKS,
-    Step.TIMING: Step.NETLIST_TIMING,
-}
-"""What follows when all nodes are synthesised."""
 
 
 _STAGES = {Step.DEVICE_RUN: "rtl", Step.OWN_CPPSIM: "cppsim", Step.SYNTHESIS: "rtl"}
@@ -66,12 +52,13 @@ _STAGES = {Step.DEVICE_RUN: "rtl", Step.OWN_CPPSIM: "cppsim", Step.SYNTHESIS: "r
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One step of one cell or model; `node` for NODE_SYNTHESIS, `then` for OWN_MODEL."""
+    """One step of one cell or model; `node` for NODE_SYNTHESIS."""
 
     step: Step
     cell: Source
     node: str | None = None
     then: tuple[Step, ...] = ()
+    """What follows SYNTHESIS, once all nodes are begun; and OWN_MODEL, as far as FINN takes the model."""
 
     def __str__(self) -> str:
         return f"{self.step} of {self.node or ''}{' in ' if self.node else ''}{self.cell}"
@@ -127,7 +114,8 @@ def _do(pipeline: HardwarePipeline[Any], task: Task) -> list[Task]:
             for standalone in (True, False):
                 pipeline.cppsim_run(cell, standalone_thresholds=standalone)
         case Step.SYNTHESIS:
-            return _node_syntheses(pipeline, cell)
+            nodes = [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
+            return [*nodes, *(Task(step=step, cell=cell) for step in task.then)]
         case Step.FIFO_SIZING:
             pipeline.fifo_sizing(cell)
             return [Task(step=Step.SIZED_RUN, cell=cell)]
@@ -137,8 +125,6 @@ def _do(pipeline: HardwarePipeline[Any], task: Task) -> list[Task]:
             pipeline.node_simulation(cell)
         case Step.NODE_CHECKS:
             pipeline.node_checks(cell)
-        case Step.NETLIST | Step.NETLIST_NODES | Step.TIMING:
-            return [*_node_syntheses(pipeline, cell), Task(step=_OF_NETLISTS[task.step], cell=cell)]
         case Step.NETLIST_NODE_CHECKS:
             pipeline.netlist_node_checks(cell)
         case Step.NETLIST_RUN:
@@ -149,10 +135,6 @@ def _do(pipeline: HardwarePipeline[Any], task: Task) -> list[Task]:
             assert task.node is not None
             pipeline.node_synthesis(cell, task.node)
     return []
-
-
-def _node_syntheses(pipeline: HardwarePipeline[Any], cell: Source) -> list[Task]:
-    return [Task(step=Step.NODE_SYNTHESIS, cell=cell, node=name) for name in pipeline.nodes(cell)]
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

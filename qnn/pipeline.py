@@ -431,19 +431,20 @@ class HardwarePipeline(ABC, Generic[S]):
 
     def netlist_node_checks(self, cell: S) -> dict[str, NodeCheck]:
         """The same of every node's synthesised netlist."""
-        netlists = self._netlists(cell)
 
-        def node(name: str) -> HardwareDesign:
-            return netlist.netlist_design(self.node_alone(cell, name), {yosys.NEUTRAL: netlists[name]})
+        def alone(name: str) -> HardwareDesign:
+            text = self.node_synthesis(cell, name).netlist.read_text()
+            return netlist.netlist_design(self.node_alone(cell, name), {yosys.NEUTRAL: text})
 
-        return self._checks(cell, [self.simulated_design(cell).digest, digest_of(sorted(netlists.items()))], node)
+        return self._checks(cell, self._netlist_design(cell).digest, alone)
 
-    def _checks(self, cell: S, made_of: object, alone: Callable[[str], HardwareDesign]) -> dict[str, NodeCheck]:
+    def _checks(self, cell: S, digest: str, alone: Callable[[str], HardwareDesign]) -> dict[str, NodeCheck]:
+        """`digest` is of the whole design that the nodes are taken from."""
         drivers = [f"tools/{name}" for name in ("node_simulation.py", node_simulation.DRIVER.name, "verilator.py")]
-        sources = ["nodes.py", "directed.py", "integer.py", "thresholding.py", "tools/netlist.py", *drivers]
+        sources = ["nodes.py", "directed.py", "integer.py", "thresholding.py", *drivers]
         key = {
             "dataflow": [self._dataflow(cell).name, self._delivered(cell).name],
-            "design": made_of,
+            "design": digest,
             "source": digest_of_files(*(_SOURCE / name for name in sources)),
             "versions": [verilator.version(), gxx.version()],
         }
@@ -553,12 +554,16 @@ class HardwarePipeline(ABC, Generic[S]):
 
         return self.store.get_or_build("stepped-library", key, build) / "design.so"
 
+    def _netlist_design(self, cell: S) -> HardwareDesign:
+        """The whole accelerator with each node's netlist, and the models of all cells that occur."""
+        return netlist.netlist_design(self.design(cell), self._netlists(cell))
+
     def netlist_run(self, cell: S) -> DeviceRun:
         """The first images of the test set through the synthesised netlist in Verilator.
 
         DSP48E1s, block RAMs and shift registers are simulated as the netlist has them (``qnn.tools.netlist``).
         """
-        design = netlist.netlist_design(self.design(cell), self._netlists(cell))
+        design = self._netlist_design(cell)
         # So few images take seconds either way; the compiler takes longer than they do.
         folder, key = self._verilated("netlist-simulator", design, brief=True)
         return self._simulated(cell, folder, key, NETLIST_IMAGES, [])

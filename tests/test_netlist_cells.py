@@ -43,12 +43,8 @@ def test_a_netlist_is_simulated_and_timed_ahead_after_its_nodes_are_synthesised(
 ) -> None:
     cell = Cell(quantization=Quantization.parse("A3W3"), folding=Folding(pe=8, simd=8))
     monkeypatch.setattr(Pipeline, "nodes", lambda self, cell: ("a", "b"))
-    for step, last in (
-        (Step.NETLIST, Step.NETLIST_RUN),
-        (Step.NETLIST_NODES, Step.NETLIST_NODE_CHECKS),
-        (Step.TIMING, Step.NETLIST_TIMING),
-    ):
-        following = _do(pipeline, Task(step=step, cell=cell))
+    for last in (Step.NETLIST_RUN, Step.NETLIST_NODE_CHECKS, Step.NETLIST_TIMING):
+        following = _do(pipeline, Task(step=Step.SYNTHESIS, cell=cell, then=(last,)))
         assert [(task.step, task.node) for task in following] == [
             (Step.NODE_SYNTHESIS, "a"),
             (Step.NODE_SYNTHESIS, "b"),
