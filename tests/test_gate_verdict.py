@@ -1,31 +1,20 @@
 """What the gate says of each kind of change, and that it says nothing where nothing changed."""
 
-from collections.abc import Sequence
+import ast
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from measured import measured, row
 
 from qnn.errors import GateError
-from qnn.gate.expected import ExpectedChange, accept, read
-from qnn.gate.measurement import Measurement, Selection, load, save
-from qnn.gate.verdict import Change, Verdict, compare, rule_for
+from qnn.gate.commands import BENCHMARKS
+from qnn.gate.measurement import Measurement, load, save
+from qnn.gate.verdict import Change, Sense, Verdict, compare, figures, is_worse, rule_for
 from qnn.reference import FOLDER
-from qnn.results import Evidence, Metric, Row, Status
-
-CELL = "tfc-fashion_mnist-A3W3-PE8-SIMD8"
-TEST = f"benchmarks/test_resources.py::test_accelerator_fits_the_part[{CELL}]"
-
-
-def row(metrics: dict[str, Metric], **others: Any) -> Row:
-    fields: dict[str, Any] = {"test": TEST, "hop": "resources", "status": Status.PASSED, "cell": CELL}
-    return Row(**{**fields, "evidence": Evidence.SYNTHESIS, "metrics": metrics, **others})
-
-
-def measured(*rows: Row, finn: str = "1.6.1") -> Measurement:
-    selection = Selection(expression="A3W3", options=(), benchmarks=("resources",))
-    return Measurement(finn=finn, suite="0.1.0", tools={"finn": finn}, selection=selection, rows=rows)
+from qnn.results import Metric, Row, Status
 
 
 def judged(old: dict[str, Metric], new: dict[str, Metric]) -> list[tuple[str, Verdict]]:
@@ -36,9 +25,31 @@ def judged(old: dict[str, Metric], new: dict[str, Metric]) -> list[tuple[str, Ve
 
 
 def test_the_same_figures_are_no_change() -> None:
-    same: dict[str, Metric] = {"lut": 8693, "fits": True, "host_synthesise_s": 532.8}
-    assert judged(same, {**same, "host_synthesise_s": 1.0}) == []
+    same: dict[str, Metric] = {"lut": 8693, "fits": True}
+    assert judged(same, dict(same)) == []
     assert judged({"throughput_images_per_s": 0.1 + 0.2}, {"throughput_images_per_s": 0.3}) == []
+
+
+def test_seconds_of_the_host_are_told_where_both_sides_have_them_and_nothing_else() -> None:
+    old = row({"host_synthesise_s": 532.8, "lut": 8693}, host_s=540.0)
+    new = row({"host_synthesise_s": 1.0, "lut": 8693}, host_s=2.0)
+    (inside, whole) = compare(measured(old), measured(new))
+    assert (inside.metric, inside.verdict) == ("host_synthesise_s", Verdict.TOLD)
+    assert (whole.metric, whole.old, whole.new, whole.verdict) == ("host_s", 540.0, 2.0, Verdict.TOLD)
+    assert compare(measured(row({"lut": 8693})), measured(new)) == [], "a baseline has none"
+    assert [figure.metric for figure in figures(old, new)] == ["lut"]
+
+
+def test_every_figure_of_both_sides_has_a_verdict_the_unchanged_ones_too() -> None:
+    found = figures(row({"lut": 1000, "dsp": 64, "asked": None}), row({"lut": 1100, "dsp": 64, "asked": None, "ff": 9}))
+    assert [(one.metric, one.verdict, one.tolerance) for one in found] == [
+        ("lut", Verdict.REGRESSED, "2 % or 4"),
+        ("dsp", Verdict.UNCHANGED, "0"),
+    ]
+
+
+def test_a_test_that_broke_off_on_a_side_has_no_compared_figures() -> None:
+    assert figures(row({"lut": 1000}), row({"lut": 1000}, status=Status.FAILED)) == []
 
 
 @pytest.mark.parametrize(
@@ -72,6 +83,8 @@ def test_the_same_figures_are_no_change() -> None:
         ("latency_cycles", None, 1248, Verdict.TOLD),
         # not judged
         ("finn_estimate_lut", 3664.0, 9000.0, Verdict.TOLD),
+        ("longest_path_nodes", "MVAU_rtl_0", "MVAU_rtl_1", Verdict.TOLD),
+        ("paper_best_top1_percent", 88.0, 87.0, Verdict.TOLD),
         ("edited_files", "a.sv", "a.sv, b.sv", Verdict.TOLD),
         ("weight_type", "INT20", "INT17", Verdict.TOLD),
         ("a_metric_that_nobody_knows", 1, 2, Verdict.UNJUDGED),
@@ -81,13 +94,51 @@ def test_a_metric_is_judged_by_its_rule(metric: str, old: Metric, new: Metric, v
     assert judged({metric: old}, {metric: new}) == [(metric, verdict)]
 
 
-def test_every_metric_of_the_shipped_baseline_has_a_rule() -> None:
+def baseline_values() -> Iterator[tuple[str, Metric]]:
     baseline = load(next((FOLDER.parent / "baselines").glob("*.json")))
-    names = {
-        name for one in baseline.rows for name in [*one.metrics, *(name for layer in one.layers for name in layer)]
-    }
+    for one in baseline.rows:
+        for part in (one.metrics, *one.layers):
+            yield from part.items()
+
+
+def test_every_metric_of_the_shipped_baseline_has_a_rule_that_fits_its_values() -> None:
+    values = list(baseline_values())
+    assert len(dict(values)) > 50
+    assert [name for name in sorted(dict(values)) if rule_for(name) is None] == []
+    ordered = {name for name, value in values if isinstance(value, str)}
+    assert [name for name in sorted(ordered) if not told_or_any(name)] == [], "a text is neither more nor less"
+
+
+def told_or_any(metric: str) -> bool:
+    rule = rule_for(metric)
+    return rule is not None and rule.sense in (Sense.TOLD, Sense.ANY_IS_WORSE)
+
+
+def test_every_metric_that_the_gates_benchmarks_record_by_name_has_a_rule() -> None:
+    folder = Path(__file__).parents[1] / "benchmarks"
+    trees = [ast.parse((folder / f"test_{name}.py").read_text()) for name in BENCHMARKS]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    recorded = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "record"]
+    names = {keyword.arg for call in recorded for keyword in call.keywords if keyword.arg} - {"layers"}
     assert len(names) > 50
     assert [name for name in sorted(names) if rule_for(name) is None] == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "accepted", "new", "worse"),
+    [
+        ("lut", 1100, 1100, False),
+        ("lut", 1100, 1101, True),
+        ("images_equal", 9_999, 9_998, True),
+        ("throughput_images_per_s", 97654.1, 97654.05659833814, False),  # as the tables show it
+        ("throughput_images_per_s", 97654.1, 97650.0, True),
+        ("status", "failed", "failed", False),
+        ("status", "failed", "error", True),
+        ("op_type", "MVAU_hls", "MVAU_rtl", True),
+    ],
+)
+def test_a_figure_is_worse_than_an_accepted_one(metric: str, accepted: Metric, new: Metric, worse: bool) -> None:
+    assert is_worse(metric, accepted, new) is worse
 
 
 # ------------------------------------------------------------------------------------------------ tests and nodes
@@ -129,6 +180,21 @@ def test_a_test_that_no_longer_fails_is_an_improvement() -> None:
     assert one_change([row({}, status=Status.ERROR)], [now]).verdict is Verdict.IMPROVED
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "verdict"),
+    [
+        (Status.FAILED, Status.PASSED, Verdict.IMPROVED),
+        (Status.ERROR, Status.XFAILED, Verdict.IMPROVED),
+        (Status.FAILED, Status.ERROR, Verdict.TOLD),
+        (Status.FAILED, Status.SKIPPED, Verdict.TOLD),
+        (Status.ERROR, Status.XPASSED, Verdict.TOLD),
+        (Status.SKIPPED, Status.FAILED, Verdict.REGRESSED),
+    ],
+)
+def test_only_a_test_that_holds_now_is_better_than_a_failed_one(old: Status, new: Status, verdict: Verdict) -> None:
+    assert one_change([row({}, status=old)], [row({}, status=new)]).verdict is verdict
+
+
 def test_a_test_that_is_no_longer_there_or_skipped_is_a_regression() -> None:
     other = row({}, test="benchmarks/test_timing.py::test_it[A3W3]")
     assert one_change([row({}), other], [row({})]).verdict is Verdict.REGRESSED
@@ -154,81 +220,74 @@ def test_a_regression_of_the_whole_accelerator_has_the_first_node_of_which_somet
     assert smaller.verdict is Verdict.IMPROVED
 
 
-def test_a_node_of_another_implementation_style_is_named() -> None:
+FIFOS = tuple({"name": f"StreamingFIFO_rtl_{k}", "fifo_depth": 4} for k in range(5))
+
+
+def test_a_nodes_improvement_hides_no_other_nodes_regression() -> None:
+    depths = (2, 64, 4, 2, 128)
+    after = tuple({**fifo, "fifo_depth": depth} for fifo, depth in zip(FIFOS, depths, strict=True))
+    better, worse = compare(measured(row({}, layers=FIFOS)), measured(row({}, layers=after)))
+    assert (better.node, better.old, better.new, better.verdict) == ("StreamingFIFO_rtl_0", 4, 2, Verdict.IMPROVED)
+    assert better.also == (("StreamingFIFO_rtl_3", 4, 2),)
+    assert (worse.node, worse.old, worse.new, worse.verdict) == ("StreamingFIFO_rtl_1", 4, 64, Verdict.REGRESSED)
+    assert worse.also == (("StreamingFIFO_rtl_4", 4, 128),)
+
+
+def test_a_regression_of_the_whole_names_a_node_that_got_worse() -> None:
     first, second, third = LAYERS
-    other = with_layers(3660, first, {**second, "op_type": "MVAU_hls"}, third)
-    change = one_change([with_layers(3660, *LAYERS)], [other])
-    assert (change.metric, change.old, change.new) == ("op_type", "MVAU_rtl", "MVAU_hls")
+    changed = with_layers(4000, {**first, "lut": 900}, {**second, "lut": 2400}, third)
+    change = one_change([with_layers(3660, *LAYERS)], [changed])
     assert (change.node, change.verdict) == ("MVAU_rtl_0", Verdict.REGRESSED)
 
 
-def test_a_node_that_vanished_is_named() -> None:
-    change = one_change([with_layers(3660, *LAYERS)], [with_layers(3660, LAYERS[0], LAYERS[2])])
-    assert (change.old, change.new, change.verdict) == ("MVAU_rtl_0", "MVAU_rtl_1", Verdict.REGRESSED)
-    change = one_change([with_layers(3660, *LAYERS)], [with_layers(3660, *LAYERS[:2])])
-    assert (change.old, change.new) == ("MVAU_rtl_1", "nothing more")
+def test_figures_of_nodes_are_told_where_the_sum_is_the_same() -> None:
+    first, second, third = LAYERS
+    changed = with_layers(3660, first, {**second, "lut": 1300}, {**third, "lut": 1400})
+    change = one_change([with_layers(3660, *LAYERS)], [changed])
+    assert (change.metric, change.node, change.verdict) == ("lut", "MVAU_rtl_0", Verdict.TOLD)
+    assert change.also == (("MVAU_rtl_1", 700, 1400),)
 
 
-# ----------------------------------------------------------------------------------------------- accepted changes
-
-ENTRY = ExpectedChange(release="1.6.1", metric="lut", cell="A3W3", reason="a register more")
-
-
-def regressions(*metrics: str) -> list[Change]:
-    return compare(measured(row(dict.fromkeys(metrics, 1000))), measured(row(dict.fromkeys(metrics, 2000))))
+def stream(*op_types: str) -> tuple[dict[str, Metric], ...]:
+    """Nodes named as FINN does: counted by kind and style."""
+    return tuple(
+        {"name": f"{op_type}_{op_types[:k].count(op_type)}", "op_type": op_type} for k, op_type in enumerate(op_types)
+    )
 
 
-def accepted(
-    entries: list[ExpectedChange], old: str = "1.5.0", new: str = "1.6.1"
-) -> tuple[list[Verdict], list[ExpectedChange]]:
-    changes, stale = accept(regressions("lut", "dsp"), entries, old=old, new=new, cells=[CELL])
-    return [change.verdict for change in changes], stale
+FIFO, THRESHOLDING, MVAU = "StreamingFIFO_rtl", "Thresholding_rtl", "MVAU_rtl"
+NODES = (FIFO, THRESHOLDING, FIFO, MVAU, FIFO, THRESHOLDING, FIFO, MVAU, FIFO)
 
 
-def test_an_accepted_regression_no_longer_fails_and_others_do() -> None:
-    assert accepted([ENTRY]) == ([Verdict.ACCEPTED, Verdict.REGRESSED], [])
+def of_nodes(*op_types: str, **others: Any) -> list[Change]:
+    """What changes from NODES, beside the numbers in the nodes' names, which are told."""
+    new = row({}, layers=stream(*op_types), **others)
+    changes = compare(measured(row({}, layers=stream(*NODES))), measured(new))
+    assert all(change.verdict is Verdict.TOLD for change in changes if change.metric == "name")
+    return [change for change in changes if change.metric != "name"]
 
 
-def test_a_change_that_came_on_the_way_and_one_of_a_checkout_are_accepted() -> None:
-    mixed = [Verdict.ACCEPTED, Verdict.REGRESSED]
-    assert accepted([replace(ENTRY, release="1.6.0")]) == (mixed, [])
-    assert accepted([replace(ENTRY, release="0+0123456789ab")], new="0+0123456789ab") == (mixed, [])
+def test_a_node_of_another_implementation_style_is_named_as_such() -> None:
+    (change,) = of_nodes(*NODES[:3], "MVAU_hls", *NODES[4:])
+    assert (change.metric, change.old, change.new) == ("implementation_style", "MVAU_rtl_0", "MVAU_hls_0")
+    assert (change.node, change.also, change.verdict) == ("MVAU_rtl_0", (), Verdict.REGRESSED)
 
 
-def test_an_entry_that_fits_nothing_is_stale() -> None:
-    gone = replace(ENTRY, metric="ff")
-    assert accepted([ENTRY, gone]) == ([Verdict.ACCEPTED, Verdict.REGRESSED], [gone])
+def test_an_implementation_style_that_breaks_the_test_is_named_too() -> None:
+    failed, style = of_nodes(*NODES[:3], "MVAU_hls", *NODES[4:], status=Status.FAILED, reason="no RTL")
+    assert (failed.metric, failed.why, failed.node) == ("status", "no RTL", "MVAU_rtl_0")
+    assert (style.metric, style.verdict) == ("implementation_style", Verdict.REGRESSED)
 
 
-def test_entries_of_other_releases_and_of_cells_that_were_not_measured_are_left_alone() -> None:
-    both = [Verdict.REGRESSED, Verdict.REGRESSED]
-    assert accepted([ENTRY], new="1.6.0") == (both, [])
-    assert accepted([ENTRY], old="1.6.1", new="1.7.0") == (both, [])
-    assert accepted([ENTRY], old="1.6.1", new="0+0123456789ab") == (both, [])
-    assert accepted([replace(ENTRY, cell="A8W8")]) == (both, [])
-
-
-def test_the_file_of_accepted_changes_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "expected-changes.toml"
-    assert read(path) == ()
-    path.write_text('[[change]]\nrelease = "1.6.1"\nmetric = "lut"\ncell = "A3W3"\nreason = "a register more"\n')
-    assert read(path) == (ENTRY,)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[[change", "is no TOML"),
-        ('[[change]]\nrelease = "1.6.1"\nmetric = "lut"\n', "change 1: it takes release, metric, reason and cell"),
-        ('[[change]]\nrelease = "1.6.1"\nmetric = "lut"\nreason = ""\n', "change 1: every field is a text"),
-        ('[[change]]\nrelease = 1.6\nmetric = "lut"\nreason = "x"\n', "change 1: every field is a text"),
-    ],
-)
-def test_a_damaged_file_of_accepted_changes_is_told(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "expected-changes.toml"
-    path.write_text(text)
-    with pytest.raises(GateError, match=message):
-        read(path)
+def test_a_node_that_vanished_or_came_is_named() -> None:
+    (change,) = of_nodes(FIFO, *NODES[2:])
+    assert (change.metric, change.old, change.new) == ("vanished_node", "Thresholding_rtl_0", "nothing")
+    assert (change.node, change.verdict) == ("Thresholding_rtl_0", Verdict.REGRESSED)
+    (change,) = of_nodes(*NODES[:-1])
+    assert (change.metric, change.old) == ("vanished_node", "StreamingFIFO_rtl_4")
+    (change,) = of_nodes(*NODES[:2], "StreamingDataWidthConverter_rtl", *NODES[2:])
+    assert (change.metric, change.new) == ("new_node", "StreamingDataWidthConverter_rtl_0")
+    assert change.verdict is Verdict.REGRESSED
 
 
 # ------------------------------------------------------------------------------------------------------ baselines

@@ -1,19 +1,21 @@
 """What the gate found: a table for people, JUnit XML and Markdown for CI, JSON for machines."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from xml.etree import ElementTree
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from qnn.gate.expected import ExpectedChange
-from qnn.gate.measurement import Measurement
-from qnn.gate.verdict import BAD, Change, Verdict
-from qnn.results import Metric, Row
+from qnn.gate.measurement import Measurement, is_of_the_host
+from qnn.gate.verdict import BAD, Change, Verdict, figures
+from qnn.results import Metric, Row, Status
 
-__all__ = ["Report", "as_json", "as_junit", "as_markdown", "print_report"]
+__all__ = ["Outcome", "Report", "as_json", "as_junit", "as_markdown", "print_report"]
 
 _STYLES = {
     Verdict.REGRESSED: "bold red",
@@ -24,6 +26,16 @@ _STYLES = {
 }
 WHY_SHOWN = 300
 """Characters of a failing test's message in the tables; the JSON holds it whole."""
+NOTHING_KNOWN = "no figure was compared, so nothing is known"
+
+
+class Outcome(StrEnum):
+    """What a gate comes to."""
+
+    CLEAN = "clean"
+    REGRESSED = "regressed"
+    UNKNOWN = "nothing known"
+    """No figure was compared: every test failed with both, or was skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +49,16 @@ class Report:
     """Accepted changes that are no longer there."""
 
     @property
-    def regressed(self) -> bool:
-        """Whether the gate stays shut."""
-        return bool(self.stale) or any(change.verdict.fails for change in self.changes)
+    def outcome(self) -> Outcome:
+        """Whether the gate opens, stays shut, or cannot tell."""
+        if self.stale or any(change.verdict.fails for change in self.changes):
+            return Outcome.REGRESSED
+        return Outcome.CLEAN if self.figures else Outcome.UNKNOWN
 
     @property
     def judged(self) -> list[Change]:
         """The changes that are more than told, the failing ones first."""
-        told = (Verdict.TOLD, Verdict.WITHIN)
+        told = (Verdict.TOLD, Verdict.WITHIN, Verdict.UNCHANGED)
         order = list(Verdict)
         return sorted((c for c in self.changes if c.verdict not in told), key=lambda c: order.index(c.verdict))
 
@@ -54,9 +68,15 @@ class Report:
         return [(row, after[row.test]) for row in self.old.rows if row.test in after]
 
     @property
-    def compared(self) -> int:
-        """Metrics that both sides have."""
-        return sum(len(set(old.metrics) & set(new.metrics)) for old, new in self._pairs)
+    def figures(self) -> list[Change]:
+        """Each figure of a whole test that was compared, the unchanged ones too."""
+        return [figure for old, new in self._pairs for figure in figures(old, new)]
+
+    @property
+    def host_s(self) -> tuple[float, float] | None:
+        """Seconds of this computer, old and new, of the tests that both sides ran here."""
+        pairs = [(o.host_s, n.host_s) for o, n in self._pairs if o.host_s is not None and n.host_s is not None]
+        return (sum(old for old, _ in pairs), sum(new for _, new in pairs)) if pairs else None
 
     @property
     def broken(self) -> list[Row]:
@@ -66,14 +86,26 @@ class Report:
     @property
     def summary(self) -> str:
         """One sentence."""
-        counts = Counter(change.verdict for change in self.changes)
+        counts = Counter(change.verdict for change in self.changes if not is_of_the_host(change.metric))
         counted = ", ".join(f"{count} {verdict}" for verdict in Verdict if (count := counts[verdict]))
         stale = f"; {len(self.stale)} accepted changes no longer apply" if self.stale else ""
         broken = f"; {len(self.broken)} tests fail with both" if self.broken else ""
         return (
-            f"FINN {self.old.finn} -> {self.new.finn}: {'REGRESSED' if self.regressed else 'clean'}. {self.compared:,} "
+            f"FINN {self.old.finn} -> {self.new.finn}: {self._outcome}. {len(self.figures):,} "
             f"figures of {len(self.new.rows)} tests compared; {counted or 'nothing changed'}{broken}{stale}."
         )
+
+    @property
+    def _outcome(self) -> str:
+        return str(self.outcome) if self.outcome is Outcome.CLEAN else self.outcome.upper()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What informs alone: versions that differ, seconds of this computer."""
+        lines = [f"{name}: {old} -> {new}" for name, (old, new) in self.tools.items()]
+        if self.host_s is not None:
+            lines.append("seconds of this computer, less what the store held: {:,.1f} -> {:,.1f}".format(*self.host_s))
+        return lines
 
     @property
     def tools(self) -> dict[str, tuple[str, str]]:
@@ -98,7 +130,8 @@ def _short(change: Change) -> str:
 
 
 def _columns(change: Change) -> list[str]:
-    node = f" at {change.node}" if change.node else ""
+    more = f" (and {len(change.also)} more)" if change.also else ""
+    node = f" at {change.node}{more}" if change.node else ""
     return [
         change.cell,
         _short(change),
@@ -129,14 +162,24 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"fails with both: {row.test}: {(row.reason or '')[:WHY_SHOWN]}", highlight=False, markup=False)
     for entry in report.stale:
         console.print(f"no longer so, take it out of expected-changes.toml: {entry}", style="bold red", markup=False)
-    for name, (old, new) in report.tools.items():
-        console.print(f"{name}: {old} -> {new}", highlight=False)
-    console.print(report.summary, style="bold red" if report.regressed else "bold green", highlight=False, markup=False)
+    for remark in report.remarks:
+        console.print(remark, highlight=False, markup=False)
+    style = {Outcome.CLEAN: "bold green", Outcome.REGRESSED: "bold red"}.get(report.outcome, "bold yellow")
+    console.print(report.summary, style=style, highlight=False, markup=False)
+
+
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_NO_TEXT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _plain(text: str) -> str:
+    """Without a terminal's colours and without what no XML may hold: messages of tools have both."""
+    return _NO_TEXT.sub("", _COLOURS.sub("", text))
 
 
 def as_markdown(report: Report) -> str:
     """A summary for a pull request."""
-    lines = [f"### FINN {report.old.finn} → {report.new.finn}: {'regressed' if report.regressed else 'clean'}", ""]
+    lines = [f"### FINN {report.old.finn} → {report.new.finn}: {report.outcome}", ""]
     lines += [report.summary, ""]
     if report.judged:
         lines += [f"| {' | '.join(_HEADER)} |", f"|{'---|' * len(_HEADER)}"]
@@ -146,55 +189,79 @@ def as_markdown(report: Report) -> str:
         lines.append("")
     lines += [f"- fails with both: `{row.test}`" for row in report.broken]
     lines += [f"- accepted, but no longer so: {entry}" for entry in report.stale]
-    lines += [f"- {name}: {old} → {new}" for name, (old, new) in report.tools.items()]
+    lines += [f"- {remark}" for remark in report.remarks]
     for change in report.judged:
         if change.why:
             summary = f"{change.cell}, {_short(change)}"
             text = f"<details><summary>{summary}</summary>\n\n```\n{change.why[:4000]}\n```\n</details>"
             lines += ["", text]
-    return "\n".join(lines) + "\n"
+    return _plain("\n".join(lines) + "\n")
 
 
 def as_json(report: Report) -> str:
-    """Everything, changes that are told alone too."""
+    """Everything: changes that are told alone too, and the figures that did not change."""
+    same = [figure for figure in report.figures if figure.verdict is Verdict.UNCHANGED]
     record = {
-        "regressed": report.regressed,
+        "outcome": str(report.outcome),
+        "regressed": report.outcome is Outcome.REGRESSED,
         "summary": report.summary,
         "old": {"finn": report.old.finn, "tools": dict(report.old.tools)},
         "new": {"finn": report.new.finn, "tools": dict(report.new.tools)},
         "selection": str(report.new.selection),
-        "figures_compared": report.compared,
+        "figures_compared": len(report.figures),
         "broken": [row.test for row in report.broken],
         "changes": [{**asdict(change), "change": change.change} for change in report.changes],
+        "unchanged": [{**asdict(figure), "change": figure.change} for figure in same],
         "stale": [asdict(entry) for entry in report.stale],
     }
     return json.dumps(record, indent=1) + "\n"
 
 
+def _no_evidence(report: Report, row: Row, changes: list[Change]) -> str | None:
+    """Why a test that fails nothing shows nothing either."""
+    if row.status is Status.SKIPPED:
+        return row.reason or "skipped"
+    if row.status not in BAD and row.test in report.new.by_test:
+        return None
+    accepted = [f"accepted: {change.why}" for change in changes if change.verdict is Verdict.ACCEPTED]
+    both = "fails with both" if row.test in report.old.by_test else "fails, and the old side did not run it"
+    return (accepted or [f"{both}: {row.reason or row.status}"])[0]
+
+
 def as_junit(report: Report) -> str:
-    """JUnit XML: a test case for each test of the benchmarks, failed where one of its changes is a regression."""
+    """JUnit XML: a test case for each test of the benchmarks, failed where one of its changes is a regression.
+
+    One that shows nothing, being skipped or failing with both, is skipped, with the reason. Where nothing was compared
+    at all, that is an error.
+    """
     by_test: dict[str, list[Change]] = {}
     for change in report.changes:
         by_test.setdefault(change.test, []).append(change)
-    rows = {**report.old.by_test, **report.new.by_test}
-    cases, failures = [], 0
-    for test in rows:
-        module, _, name = test.partition("::")
-        case = ElementTree.Element("testcase", classname=module.removesuffix(".py").replace("/", "."), name=name)
-        bad = [change for change in by_test.get(test, ()) if change.verdict.fails]
-        if bad:
-            failures += 1
-            first = "; ".join(" ".join(filter(None, _columns(change)[2:])) for change in bad)
-            failure = ElementTree.SubElement(case, "failure", message=first, type=str(bad[0].verdict))
-            failure.text = "\n".join(change.why for change in bad if change.why)
-        cases.append(case)
-    for entry in report.stale:
-        failures += 1
-        case = ElementTree.Element("testcase", classname="expected-changes", name=str(entry))
-        ElementTree.SubElement(case, "failure", message="it no longer applies", type="stale")
-        cases.append(case)
     name = f"FINN {report.old.finn} to {report.new.finn}"
-    suite = ElementTree.Element("testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0")
-    suite.extend(cases)
+    suite = ElementTree.Element("testsuite", name=name)
+
+    def case(classname: str, name: str, outcome: str | None = None, **attributes: str) -> ElementTree.Element:
+        element = ElementTree.SubElement(suite, "testcase", classname=classname, name=name)
+        return element if outcome is None else ElementTree.SubElement(element, outcome, attributes)
+
+    for test, row in {**report.old.by_test, **report.new.by_test}.items():
+        module, _, name = test.partition("::")
+        place = (module.removesuffix(".py").replace("/", "."), name)
+        changes = by_test.get(test, [])
+        bad = [change for change in changes if change.verdict.fails]
+        if bad:
+            first = "; ".join(" ".join(filter(None, _columns(change)[2:])) for change in bad)
+            failure = case(*place, "failure", message=first, type=str(bad[0].verdict))
+            failure.text = "\n".join(change.why for change in bad if change.why)
+        elif reason := _no_evidence(report, row, changes):
+            case(*place, "skipped", message=reason)
+        else:
+            case(*place)
+    for entry in report.stale:
+        case("expected-changes", str(entry), "failure", message="it no longer applies", type="stale")
+    if report.outcome is Outcome.UNKNOWN:
+        case("gate", "figures are compared", "error", message=NOTHING_KNOWN, type=str(report.outcome))
+    counted = {"tests": "testcase", "failures": "*/failure", "errors": "*/error", "skipped": "*/skipped"}
+    suite.attrib |= {name: str(len(suite.findall(path))) for name, path in counted.items()}
     ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+    return _plain(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")

@@ -7,6 +7,7 @@ import argparse
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -21,7 +22,7 @@ from qnn.gate.bisect import first_bad
 from qnn.gate.commands import BENCHMARKS, EXPRESSION, FOLDINGS
 from qnn.gate.environments import FinnEnvironment
 from qnn.gate.measurement import Measurement, Selection
-from qnn.gate.reports import Report
+from qnn.gate.reports import Outcome, Report
 from qnn.gate.verdict import Change
 from qnn.results import Row, Status
 from qnn.store import Store
@@ -120,12 +121,14 @@ def _compared(options: argparse.Namespace, runs: _Runs) -> Report:
     new = runs.measure(judged, selection)
     if options.baseline is not None:
         _require_in_common(old, new)
-    changes, stale = expected.accept(verdict.compare(old, new), accepted, old=old.finn, new=new.finn, cells=new.cells)
+    changes, stale = expected.accept(verdict.compare(old, new), accepted, old, new)
     return Report(old=old, new=new, changes=tuple(changes), stale=tuple(stale))
 
 
 def _bisect(options: argparse.Namespace, runs: _Runs) -> int:
     good, bad = options.bisect
+    if options.metric and measurement.is_of_the_host(options.metric):
+        raise GateError(f"{options.metric} is this computer's, whatever the FINN: name another metric to bisect")
     selection = _selection(options)
     with tempfile.TemporaryDirectory(prefix="gate-") as scratch:
         candidates = environments.releases_between(good, bad, Path(scratch))
@@ -184,7 +187,9 @@ def _guarded(work: Callable[[], int]) -> int:
         return work()
     except (QnnError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return COULD_NOT_RUN
+    except Exception:  # noqa: BLE001 - a fault of the suite is no regression of FINN, which status 1 would say
+        traceback.print_exc()
+    return COULD_NOT_RUN
 
 
 def gate(options: argparse.Namespace) -> int:
@@ -200,9 +205,9 @@ def gate(options: argparse.Namespace) -> int:
         _write(options.junit, reports.as_junit(report))
         _write(options.markdown, reports.as_markdown(report))
         _write(options.json, reports.as_json(report))
-        if not report.compared and not report.regressed:
-            raise GateError(f"no figure was compared, so nothing is known: see the logs in {runs.folder}")
-        return REGRESSED if report.regressed else CLEAN
+        if report.outcome is Outcome.UNKNOWN:
+            raise GateError(f"{reports.NOTHING_KNOWN}: see the logs in {runs.folder}")
+        return REGRESSED if report.outcome is Outcome.REGRESSED else CLEAN
 
     return _guarded(work)
 
