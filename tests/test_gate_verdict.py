@@ -240,6 +240,13 @@ def test_a_regression_of_the_whole_names_a_node_that_got_worse() -> None:
     assert (change.node, change.verdict) == ("MVAU_rtl_0", Verdict.REGRESSED)
 
 
+def test_an_improvement_of_the_whole_names_a_node_that_got_better() -> None:
+    first, second, third = LAYERS
+    changed = with_layers(3300, {**first, "lut": 1100}, {**second, "lut": 1500}, third)
+    change = one_change([with_layers(3660, *LAYERS)], [changed])
+    assert (change.node, change.verdict) == ("MVAU_rtl_0", Verdict.IMPROVED)
+
+
 def test_figures_of_nodes_are_told_where_the_sum_is_the_same() -> None:
     first, second, third = LAYERS
     changed = with_layers(3660, first, {**second, "lut": 1300}, {**third, "lut": 1400})

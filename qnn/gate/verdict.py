@@ -260,7 +260,7 @@ def _of_nodes(old: Row, new: Row) -> list[Change]:
                 add({"new_node": "nothing"}, {"new_node": name}, name)
             continue
         for before, after in zip(old.layers[a:a_end], new.layers[b:b_end], strict=True):
-            if _kind_and_style(before) != _kind_and_style(after):  # which its name and op_type say
+            if _kind_and_style(before) != _kind_and_style(after):  # op_type would say it again
                 before, after = (
                     {k: v for k, v in layer.items() if k != "op_type"} | {"implementation_style": layer.get("name")}
                     for layer in (before, after)
@@ -284,7 +284,7 @@ def _grouped(of_nodes: Iterable[Change]) -> Iterator[Change]:
 BAD = (Status.FAILED, Status.ERROR, Status.XPASSED)
 """A test that ended so did not hold."""
 HOLDS = (Status.PASSED, Status.XFAILED)
-"""Nor did one that was skipped, of which nothing is known."""
+"""One that ended so did; of a skipped one nothing is known."""
 
 
 def _of_status(old: Row, new: Row) -> tuple[Verdict, str | None] | None:
@@ -330,7 +330,9 @@ def _of_rows(old: Row, new: Row) -> Iterator[Change]:
     before, after = ({**row.metrics, "host_s": row.host_s} for row in (old, new))
     changed = [change for change in _figures(new, before, after) if change.verdict is not Verdict.UNCHANGED]
     for change in changed:
-        at = min((c for c in nodes if c.metric == change.metric), key=lambda c: _SEVERITY(c.verdict), default=None)
+        alike = (node for node in nodes if node.metric == change.metric)
+        # The first node that changed so, else the worst: many that are within tolerance add up.
+        at = min(alike, key=lambda node: (node.verdict is not change.verdict, _SEVERITY(node.verdict)), default=None)
         yield replace(change, node=at.node if at else None)
     # What is judged of the whole is not judged again of its parts.
     rest = [change for change in nodes if all(change.metric != other.metric for other in changed)]
