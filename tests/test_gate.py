@@ -153,14 +153,71 @@ def test_a_baseline_takes_the_place_of_the_old_side(gate: Gate, tmp_path: Path) 
     assert gate(SAME, "--baseline", path, "--to", "1.5.0") == 0
 
 
-def test_a_baseline_without_a_cell_that_is_judged_is_status_2(
-    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def stored(gate: Gate, tmp_path: Path) -> Path:
+    """A baseline of FINN 1.5.0 in which a test of A4W4 stands beside that of A3W3, which is all that is run later."""
     path = tmp_path / "baseline.json"
     assert gate(SAME, str(path), "--finn", "1.5.0", command="baseline") == 0
-    path.write_text(path.read_text().replace("A3W3-PE8", "A4W4-PE8"))
-    assert gate(SAME, "--baseline", str(path), "--to", "1.6.1") == 2
-    assert f"the baseline has no figures of {CELL}: write it anew" in capsys.readouterr().err
+    record = json.loads(path.read_text())
+    (row,) = record["rows"]
+    record["rows"].append(
+        {name: value.replace("A3W3", "A4W4") if isinstance(value, str) else value for name, value in row.items()}
+    )
+    path.write_text(json.dumps(record))
+    return path
+
+
+def test_a_test_that_the_baselines_own_selection_no_longer_has_is_a_regression(
+    gate: Gate, stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(SAME, "--baseline", str(stored), "--to", "1.6.1") == 1
+    assert "1 regressed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("narrowed", [("-k", "A3W3"), ("--benchmarks", "resources"), ("--foldings", "8x8,2x2")])
+def test_of_a_baseline_only_what_was_selected_is_compared(
+    narrowed: tuple[str, str], gate: Gate, stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(SAME, "--baseline", str(stored), "--to", "1.6.1", *narrowed) == 0
+    told = capsys.readouterr().out
+    assert "1 tests of the baseline are left out: they were not selected" in told
+    assert "3 figures of 1 tests compared; nothing changed." in told
+
+
+def test_a_baseline_without_a_test_that_is_judged_is_status_2(
+    gate: Gate, stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same cell there may be figures of another test."""
+    stored.write_text(stored.read_text().replace("fits_the_part", "fits_another_part"))
+    assert gate(SAME, "--baseline", str(stored), "--to", "1.6.1") == 2
+    told = capsys.readouterr().err
+    assert (
+        "the baseline has no figures of 1 of 1 tests, benchmarks/test_resources.py::test_accelerator_fits_the" in told
+    )
+    assert "write it anew with `python -m qnn baseline` and this selection, or select what it has: -k" in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ((), ["--foldings", "8x8"]),
+        (("--", "--policy", "balanced"), ["--foldings", "8x8", "--policy", "balanced"]),
+        (("--foldings", "2x2", "--", "--policy", "balanced"), ["--foldings", "2x2", "--policy", "balanced"]),
+    ],
+)
+def test_further_options_come_on_top_of_the_foldings(
+    asked: tuple[str, ...], options: list[str], gate: Gate, tmp_path: Path
+) -> None:
+    assert gate(SAME, "baseline.json", *asked, command="baseline") == 0
+    assert json.loads((tmp_path / "baseline.json").read_text())["selection"]["options"] == options
+
+
+def test_further_options_come_on_top_of_those_of_the_baseline(gate: Gate, tmp_path: Path) -> None:
+    assert gate(SAME, "baseline.json", "--", "--policy", "balanced", command="baseline") == 0
+    more = ("--json", "gate.json", "--foldings", "2x2", "--", "--part", "xc7z010clg400-1")
+    assert gate(SAME, "--baseline", "baseline.json", "--to", "1.6.1", *more) == 0
+    selection = json.loads((tmp_path / "gate.json").read_text())["selection"]
+    assert selection == '-k "A3W3 or A4W4" --foldings 2x2 --policy balanced --part xc7z010clg400-1'
 
 
 def test_bisecting_names_the_first_release_that_changed(
@@ -194,6 +251,49 @@ def test_bisecting_passes_over_what_does_not_run_and_says_where_that_leaves_a_do
     assert "1.3.0: finn-plus==1.3.0 does not exist" in out
     assert "1.4.0: cannot tell, passed over" in out
     assert "the first one: 1.5.0\nor one before it that cannot tell: 1.3.0, 1.4.0" in out
+
+
+def test_what_bisecting_found_is_reported_without_what_was_accepted(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    releases = ["1.5.0", "1.6.0", "1.6.1"]
+    monkeypatch.setattr("qnn.gate.environments.releases_between", lambda *_: releases)
+    figures: Figures = {
+        "1.5.0": {"lut": 1000, "dsp": 1},
+        "1.6.0": {"lut": 1500, "dsp": 1},
+        "1.6.1": {"lut": 1500, "dsp": 2},
+    }
+    reports = ("--junit", "gate.xml", "--markdown", "gate.md", "--json", "gate.json")
+
+    def found(status: int) -> list[tuple[str, str]]:
+        assert gate(figures, "--bisect", "1.5.0", "1.6.1", *reports) == status
+        assert ElementTree.fromstring((tmp_path / "gate.xml").read_text()).get("failures") == str(status)
+        record = json.loads((tmp_path / "gate.json").read_text())
+        assert (tmp_path / "gate.md").read_text().startswith(f"### FINN 1.5.0 → {record['new']['finn']}: ")
+        return [
+            (record["new"]["finn"], change["metric"])
+            for change in record["changes"]
+            if change["verdict"] == "regressed"
+        ]
+
+    assert found(1) == [("1.6.0", "lut")]
+    entry = '[[change]]\nrelease = "1.6.0"\nmetric = "lut"\nreason = "a register more"\n'
+    (tmp_path / "expected-changes.toml").write_text(entry)
+    assert found(1) == [("1.6.1", "dsp")]
+    (tmp_path / "expected-changes.toml").write_text(entry + entry.replace("lut", "dsp").replace("1.6.0", "1.6.1"))
+    assert found(0) == []
+    assert "nothing that fails the gate changed from 1.5.0 to 1.6.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [("--bisect", "1.5.0", "1.6.1", "--to", "1.6.0"), ("--from", "1.5.0", "--metric", "lut")]
+)
+def test_an_option_that_would_be_ignored_is_an_error(
+    words: tuple[str, ...], gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        gate(SAME, *words)
+    assert "--bisect" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_bisecting_a_metric_that_an_end_does_not_have_is_status_2(
