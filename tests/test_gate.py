@@ -4,7 +4,9 @@ The measurements are made up but for the last tests, which run benchmarks with a
 """
 
 import json
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,9 +19,11 @@ import pytest
 from qnn.cli import main
 from qnn.errors import FinnUnavailable
 from qnn.gate.environments import FinnEnvironment
-from qnn.gate.measurement import Measurement, Selection, suite_version
+from qnn.gate.measurement import Measurement, Selection, load, suite_version
+from qnn.process import run
 from qnn.results import Metric, Row, Status
 
+ROOT = Path(__file__).parents[1]
 CELL = "tfc-fashion_mnist-A3W3-PE8-SIMD8"
 INSTALLED = version("finn-plus")
 Figures = dict[str, dict[str, Metric]]
@@ -40,7 +44,8 @@ def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
         def environment(spec: str, store: object) -> FinnEnvironment:
             if spec not in figures:
                 raise FinnUnavailable(f"finn-plus=={spec} does not exist")
-            return FinnEnvironment(name=spec, version=spec)
+            laid = {"finn-plus": spec, "numpy": "1.26.4"} if spec == "1.4.0" else {}
+            return FinnEnvironment(name=spec, version=spec, packages=laid, size_bytes=140_351_943 if laid else 0)
 
         def measure(made: FinnEnvironment, selection: Selection, **_others: object) -> Measurement:
             return Measurement(
@@ -137,6 +142,13 @@ def test_a_test_that_fails_with_both_is_told_and_where_that_leaves_nothing_to_co
     assert "error: no figure was compared, so nothing is known: see the logs in results/" in told.err
 
 
+def test_what_is_laid_over_is_told_with_its_size(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate({"1.4.0": {"lut": 1}, "1.6.1": {"lut": 1}}, "--from", "1.4.0", "--to", "1.6.1") == 0
+    told = capsys.readouterr().out
+    assert "FINN 1.4.0: 140 MB laid over: finn-plus 1.4.0, numpy 1.26.4\n" in told
+    assert told.count("laid over") == 1, "the other is the installed one"
+
+
 def test_a_finn_that_cannot_be_had_is_status_2(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     assert gate(SAME, "--from", "9.9.9", "--to", "1.6.1") == 2
     assert "error: finn-plus==9.9.9 does not exist" in capsys.readouterr().err
@@ -218,6 +230,18 @@ def test_further_options_come_on_top_of_those_of_the_baseline(gate: Gate, tmp_pa
     assert gate(SAME, "--baseline", "baseline.json", "--to", "1.6.1", *more) == 0
     selection = json.loads((tmp_path / "gate.json").read_text())["selection"]
     assert selection == '-k "A3W3 or A4W4" --foldings 2x2 --policy balanced --part xc7z010clg400-1'
+
+
+def test_the_stored_baseline_is_of_the_pinned_finn_and_has_every_test_of_its_selection(tmp_path: Path) -> None:
+    (pin,) = re.findall(r"^finn-plus==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    (path,) = (ROOT / "fixtures" / "baselines").iterdir()
+    stored = load(path)
+    assert (path.name, stored.finn) == (f"finn-plus-{pin}.json", pin)
+    chosen = stored.selection
+    modules = [f"benchmarks/test_{name}.py" for name in chosen.benchmarks]
+    argv = [sys.executable, "-m", "pytest", *modules, "-k", chosen.expression, *chosen.options, "--collect-only", "-q"]
+    log = run([*argv, "-p", "no:cacheprovider"], timeout_s=300, log=tmp_path / "log", cwd=ROOT).log.read_text()
+    assert [line for line in log.splitlines() if "::" in line] == [row.test for row in stored.rows]
 
 
 def test_bisecting_names_the_first_release_that_changed(
@@ -322,42 +346,51 @@ def finn_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planted(source: Path, folder: Path, file: str, old: str, new: str) -> Path:
-    """A copy of the checkout with one text of a file replaced."""
-    shutil.copytree(source, folder)
+def planted(source: Path, folder: Path, file: str, old: str, new: str) -> None:
+    """A fault in the checkout in `folder`, a copy of `source`: one text of a file replaced."""
+    if not folder.exists():
+        shutil.copytree(source, folder)
     path = folder / "src" / "finn" / file
     assert path.read_text().count(old) == 1
     path.write_text(path.read_text().replace(old, new))
-    return folder
 
 
-def test_a_checkout_of_the_installed_finn_is_clean_and_its_faults_are_not(
-    finn_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_checkout_of_the_installed_finn_is_clean_and_each_of_its_faults_is_named(
+    finn_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps = "builder/build_dataflow_steps.py"
-    crashing = planted(
-        finn_source,
-        tmp_path / "crashing",
-        steps,
-        '    """Run streamlining on given model.',
-        "    raise RuntimeError('planted')\n" + '    """Run streamlining on given model.',
+    """One step crashes for PE 8 alone; Yosys refuses a file; FIFOs are deeper. The gate is run from another folder."""
+    faulty = tmp_path / "faulty"
+    unit = "    def generate_hdl(self, model, fpgapart, clk):\n"
+    crash = (
+        "        if self.get_nodeattr('PE') == 8:\n            __import__('os').kill(__import__('os').getpid(), 11)\n"
     )
-    folders = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
-    select = ["-k", "A3W3 and (holds_the_nodes or graph_equals)", "--foldings", "2x2", "--benchmarks", "fifos"]
-    options = [*select, *folders, "--json", str(tmp_path / "gate.json")]
+    planted(finn_source, faulty, "custom_op/fpgadataflow/rtl/matrixvectoractivation_rtl.py", unit, unit + crash)
+    depth = "fifo_depth = max(n0_depth, n1_depth)"
+    planted(finn_source, faulty, "transformation/fpgadataflow/insert_fifo.py", depth, depth.replace(")", ", 8)"))
+    planted(finn_source, faulty, "finn-rtllib/fifo/hdl/fifo.sv", "\nmodule fifo #(", "\nplanted;\nmodule fifo #(")
+    monkeypatch.chdir(tmp_path)
+    select = ["-k", "A2W2 and (holds_the_nodes or (PE2 and fits_the_part))", "--foldings", "2x2,8x8"]
+    options = [*select, "--benchmarks", "fifos,resources", "--store", "store", "--json", "gate.json"]
 
-    assert main(["gate", "--from", INSTALLED, "--to", str(finn_source), *options]) == 0
-    record = json.loads((tmp_path / "gate.json").read_text())
-    assert record["figures_compared"] > 0
+    assert main(["baseline", "baseline.json", *options[:-2]]) == 0
+    assert main(["gate", "--baseline", "baseline.json", "--to", str(finn_source), *options]) == 0
+    record = json.loads(Path("gate.json").read_text())
+    assert record["figures_compared"] > 10
     assert record["changes"] == []
 
-    assert main(["gate", "--from", INSTALLED, "--to", str(crashing), *options]) == 1
-    (change,) = json.loads((tmp_path / "gate.json").read_text())["changes"]
-    assert change["verdict"] == "regressed"
-    assert "failed at the step 'streamline': RuntimeError: planted" in change["why"]
-    assert "its log ends:\n" in change["why"]
-    assert change["why"].endswith("RuntimeError: planted")
-    capsys.readouterr()
+    assert main(["gate", "--baseline", "baseline.json", "--to", str(faulty), *options]) == 1
+    depths, refused, crashed = sorted(
+        (change for change in json.loads(Path("gate.json").read_text())["changes"] if change["verdict"] != "told"),
+        key=lambda change: change["metric"] + change["verdict"],
+    )
+    assert (depths["cell"], depths["metric"], depths["old"], depths["new"], depths["node"], depths["verdict"]) == (
+        *("tfc-fashion_mnist-A2W2-PE2-SIMD2", "fifo_depth", 2, 8, "StreamingFIFO_rtl_1", "regressed"),
+    )
+    assert (crashed["cell"], crashed["verdict"]) == ("tfc-fashion_mnist-A2W2-PE8-SIMD8", "regressed")
+    assert crashed["why"].startswith("ToolFailed: FINN, at the step 'generate HDL', died; its log ends:\n")
+    assert (refused["cell"], refused["verdict"]) == ("tfc-fashion_mnist-A2W2-PE2-SIMD2", "tool-gap")
+    assert "fifo.sv" in refused["why"]
+    assert "2 regressed, 1 tool-gap" in capsys.readouterr().out
 
 
 def test_an_expression_that_selects_nothing_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,7 +77,7 @@ def _of_poetry(dependencies: Mapping[str, Any]) -> Iterator[Requirement]:
 
 
 def read_pins(checkout: Path) -> Pins:
-    """The pins of the checkout in a folder; none where it states none. Raises FinnUnavailable where they are no such."""
+    """The pins of the checkout in a folder, which may state none. Raises FinnUnavailable where they cannot be read."""
     requirements, pyproject = (checkout / name for name in FILES)
     found = list(_of_pip(requirements)) if requirements.exists() else []
     if not pyproject.exists():

@@ -108,10 +108,10 @@ def _part_that_ran(stored: Measurement, new: Measurement, console: Console) -> M
     """
     lacking = [test for test in new.by_test if test not in stored.by_test]
     if lacking:
-        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        named = ", ".join(lacking[:NAMED]) + (f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else "")
         raise GateError(
-            f"the baseline has no figures of {len(lacking)} of {len(new.rows)} tests, {', '.join(lacking[:NAMED])}{more}: "
-            f"write it anew with `python -m qnn baseline` and this selection, or select what it has: {stored.selection}"
+            f"the baseline has no figures of {len(lacking)} of {len(new.rows)} tests, {named}: write it anew with "
+            f"`python -m qnn baseline` and this selection, or select what it has: {stored.selection}"
         )
     if new.selection == stored.selection:
         return stored
