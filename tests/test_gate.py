@@ -6,6 +6,7 @@ The measurements are made up but for the last tests, which run benchmarks with a
 import json
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -362,9 +363,9 @@ def test_a_checkout_of_the_installed_finn_is_clean_and_each_of_its_faults_is_nam
     faulty = tmp_path / "faulty"
     unit = "    def generate_hdl(self, model, fpgapart, clk):\n"
     crash = (
-        "        if self.get_nodeattr('PE') == 8:\n            __import__('os').kill(__import__('os').getpid(), 11)\n"
+        f"{unit}        import os\n        self.get_nodeattr('PE') == 8 and os.kill(os.getpid(), {signal.SIGSEGV:d})\n"
     )
-    planted(finn_source, faulty, "custom_op/fpgadataflow/rtl/matrixvectoractivation_rtl.py", unit, unit + crash)
+    planted(finn_source, faulty, "custom_op/fpgadataflow/rtl/matrixvectoractivation_rtl.py", unit, crash)
     depth = "fifo_depth = max(n0_depth, n1_depth)"
     planted(finn_source, faulty, "transformation/fpgadataflow/insert_fifo.py", depth, depth.replace(")", ", 8)"))
     planted(finn_source, faulty, "finn-rtllib/fifo/hdl/fifo.sv", "\nmodule fifo #(", "\nplanted;\nmodule fifo #(")
@@ -379,18 +380,18 @@ def test_a_checkout_of_the_installed_finn_is_clean_and_each_of_its_faults_is_nam
     assert record["changes"] == []
 
     assert main(["gate", "--baseline", "baseline.json", "--to", str(faulty), *options]) == 1
-    depths, refused, crashed = sorted(
-        (change for change in json.loads(Path("gate.json").read_text())["changes"] if change["verdict"] != "told"),
-        key=lambda change: change["metric"] + change["verdict"],
-    )
-    assert (depths["cell"], depths["metric"], depths["old"], depths["new"], depths["node"], depths["verdict"]) == (
-        *("tfc-fashion_mnist-A2W2-PE2-SIMD2", "fifo_depth", 2, 8, "StreamingFIFO_rtl_1", "regressed"),
-    )
-    assert (crashed["cell"], crashed["verdict"]) == ("tfc-fashion_mnist-A2W2-PE8-SIMD8", "regressed")
-    assert crashed["why"].startswith("ToolFailed: FINN, at the step 'generate HDL', died; its log ends:\n")
-    assert (refused["cell"], refused["verdict"]) == ("tfc-fashion_mnist-A2W2-PE2-SIMD2", "tool-gap")
-    assert "fifo.sv" in refused["why"]
-    assert "2 regressed, 1 tool-gap" in capsys.readouterr().out
+    changes = json.loads(Path("gate.json").read_text())["changes"]
+    found = {(change["cell"].rpartition("A2W2-")[2], change["metric"]): change for change in changes}
+    assert {key: change["verdict"] for key, change in found.items() if change["verdict"] != "told"} == {
+        ("PE8-SIMD8", "status"): "regressed",
+        ("PE2-SIMD2", "status"): "tool-gap",
+        ("PE2-SIMD2", "fifo_depth"): "regressed",
+    }
+    assert "FINN, at the step 'generate HDL', died; its log ends:\n" in found["PE8-SIMD8", "status"]["why"]
+    assert "yosys refuses rtllib/fifo/hdl/fifo.sv" in found["PE2-SIMD2", "status"]["why"]
+    depths = found["PE2-SIMD2", "fifo_depth"]
+    assert (depths["old"], depths["new"], depths["node"]) == (2, 8, "StreamingFIFO_rtl_1")
+    assert "REGRESSED" in capsys.readouterr().out
 
 
 def test_an_expression_that_selects_nothing_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
