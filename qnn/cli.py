@@ -522,7 +522,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ``doctor``, `check` and the gate have exit statuses of their own.
     """
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows is pytest's; argparse takes it only where no option stands behind the file of `baseline`.
+    at = words.index("--") if "--" in words else len(words)
+    parser = _parser()
+    options = parser.parse_args(words[:at])
+    if words[at + 1 :] and not hasattr(options, "further"):
+        parser.error(f"{options.command} takes nothing after --")
+    options.further = words[at + 1 :]
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # Said on every import where a CUDA toolkit is installed without a card.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

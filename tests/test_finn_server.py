@@ -14,7 +14,7 @@ from qnn.errors import ToolFailed, ToolTimeout
 from qnn.tools.finn_server import FinnServer
 
 PLANTED = """
-import json, os, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
 def run(request):
@@ -89,6 +89,15 @@ def test_a_request_that_is_killed_fails_and_not_the_next_one(run: Run) -> None:
     with pytest.raises(ToolFailed, match=r"FINN died; its log ends:\nbegun"):
         run("print('begun', flush=True); os.kill(os.getpid(), 9)")
     assert run("print('next')") == "next\n"
+
+
+def test_a_process_that_dies_or_overruns_is_told_with_its_step(run: Run) -> None:
+    """As ``qnn.dataflow.jobs`` tells its steps."""
+    steps = "print('qnn.dataflow: fold', flush=True); print('qnn.dataflow: generate HDL', flush=True); "
+    with pytest.raises(ToolFailed, match=r"FINN, at the step 'generate HDL', died; its log ends:\n"):
+        run(f"{steps}os.kill(os.getpid(), signal.SIGSEGV)")
+    with pytest.raises(ToolTimeout, match=r"FINN, at the step 'generate HDL', did not end within 2 s and was killed"):
+        run(f"{steps}time.sleep(60)", timeout_s=2)
 
 
 def test_programs_of_a_request_are_waited_for_as_usual(run: Run) -> None:

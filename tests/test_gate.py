@@ -4,7 +4,10 @@ The measurements are made up but for the last tests, which run benchmarks with a
 """
 
 import json
+import re
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,9 +20,11 @@ import pytest
 from qnn.cli import main
 from qnn.errors import FinnUnavailable
 from qnn.gate.environments import FinnEnvironment
-from qnn.gate.measurement import Measurement, Selection, suite_version
+from qnn.gate.measurement import Measurement, Selection, load, suite_version
+from qnn.process import run
 from qnn.results import Metric, Row, Status
 
+ROOT = Path(__file__).parents[1]
 CELL = "tfc-fashion_mnist-A3W3-PE8-SIMD8"
 INSTALLED = version("finn-plus")
 Figures = dict[str, dict[str, Metric]]
@@ -40,7 +45,8 @@ def gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
         def environment(spec: str, store: object) -> FinnEnvironment:
             if spec not in figures:
                 raise FinnUnavailable(f"finn-plus=={spec} does not exist")
-            return FinnEnvironment(name=spec, version=spec)
+            laid = {"finn-plus": spec, "numpy": "1.26.4"} if spec == "1.4.0" else {}
+            return FinnEnvironment(name=spec, version=spec, packages=laid, size_bytes=140_351_943 if laid else 0)
 
         def measure(made: FinnEnvironment, selection: Selection, **_others: object) -> Measurement:
             return Measurement(
@@ -137,6 +143,13 @@ def test_a_test_that_fails_with_both_is_told_and_where_that_leaves_nothing_to_co
     assert "error: no figure was compared, so nothing is known: see the logs in results/" in told.err
 
 
+def test_what_is_laid_over_is_told_with_its_size(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate({"1.4.0": {"lut": 1}, "1.6.1": {"lut": 1}}, "--from", "1.4.0", "--to", "1.6.1") == 0
+    told = capsys.readouterr().out
+    assert "FINN 1.4.0: 140 MB laid over: finn-plus 1.4.0, numpy 1.26.4\n" in told
+    assert told.count("laid over") == 1, "the other is the installed one"
+
+
 def test_a_finn_that_cannot_be_had_is_status_2(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
     assert gate(SAME, "--from", "9.9.9", "--to", "1.6.1") == 2
     assert "error: finn-plus==9.9.9 does not exist" in capsys.readouterr().err
@@ -170,14 +183,83 @@ def test_a_baseline_takes_the_place_of_the_old_side(gate: Gate, tmp_path: Path) 
     assert gate(SAME, "--baseline", path, "--to", "1.5.0") == 0
 
 
-def test_a_baseline_without_a_cell_that_is_judged_is_status_2(
-    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def stored(gate: Gate, tmp_path: Path) -> Path:
+    """A baseline of FINN 1.5.0 in which a test of A4W4 stands beside that of A3W3, which is all that is run later."""
     path = tmp_path / "baseline.json"
     assert gate(SAME, str(path), "--finn", "1.5.0", command="baseline") == 0
-    path.write_text(path.read_text().replace("A3W3-PE8", "A4W4-PE8"))
-    assert gate(SAME, "--baseline", str(path), "--to", "1.6.1") == 2
-    assert f"the baseline has no figures of {CELL}: write it anew" in capsys.readouterr().err
+    record = json.loads(path.read_text())
+    (row,) = record["rows"]
+    record["rows"].append(
+        {name: value.replace("A3W3", "A4W4") if isinstance(value, str) else value for name, value in row.items()}
+    )
+    path.write_text(json.dumps(record))
+    return path
+
+
+def test_a_test_that_the_baselines_own_selection_no_longer_has_is_a_regression(
+    gate: Gate, stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(SAME, "--baseline", str(stored), "--to", "1.6.1") == 1
+    assert "1 regressed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("narrowed", [("-k", "A3W3"), ("--benchmarks", "resources"), ("--foldings", "8x8,2x2")])
+def test_of_a_baseline_only_what_was_selected_is_compared(
+    narrowed: tuple[str, str], gate: Gate, stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(SAME, "--baseline", str(stored), "--to", "1.6.1", *narrowed) == 0
+    told = capsys.readouterr().out
+    assert "1 tests of the baseline are left out: they were not selected" in told
+    assert "3 figures of 1 tests compared; nothing changed." in told
+
+
+def test_a_baseline_without_a_test_that_is_judged_is_status_2(
+    gate: Gate, stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the same cell there may be figures of another test."""
+    stored.write_text(stored.read_text().replace("fits_the_part", "fits_another_part"))
+    assert gate(SAME, "--baseline", str(stored), "--to", "1.6.1") == 2
+    told = capsys.readouterr().err
+    assert (
+        "the baseline has no figures of 1 of 1 tests, benchmarks/test_resources.py::test_accelerator_fits_the" in told
+    )
+    assert "write it anew with `python -m qnn baseline` and this selection, or select what it has: -k" in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ((), ["--foldings", "8x8"]),
+        (("--", "--policy", "balanced"), ["--foldings", "8x8", "--policy", "balanced"]),
+        (("--foldings", "2x2", "--", "--policy", "balanced"), ["--foldings", "2x2", "--policy", "balanced"]),
+    ],
+)
+def test_further_options_come_on_top_of_the_foldings(
+    asked: tuple[str, ...], options: list[str], gate: Gate, tmp_path: Path
+) -> None:
+    assert gate(SAME, "baseline.json", *asked, command="baseline") == 0
+    assert json.loads((tmp_path / "baseline.json").read_text())["selection"]["options"] == options
+
+
+def test_further_options_come_on_top_of_those_of_the_baseline(gate: Gate, tmp_path: Path) -> None:
+    assert gate(SAME, "baseline.json", "--", "--policy", "balanced", command="baseline") == 0
+    more = ("--json", "gate.json", "--foldings", "2x2", "--", "--part", "xc7z010clg400-1")
+    assert gate(SAME, "--baseline", "baseline.json", "--to", "1.6.1", *more) == 0
+    selection = json.loads((tmp_path / "gate.json").read_text())["selection"]
+    assert selection == '-k "A3W3 or A4W4" --foldings 2x2 --policy balanced --part xc7z010clg400-1'
+
+
+def test_the_stored_baseline_is_of_the_pinned_finn_and_has_every_test_of_its_selection(tmp_path: Path) -> None:
+    (pin,) = re.findall(r"^finn-plus==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    (path,) = (ROOT / "fixtures" / "baselines").iterdir()
+    stored = load(path)
+    assert (path.name, stored.finn) == (f"finn-plus-{pin}.json", pin)
+    chosen = stored.selection
+    modules = [f"benchmarks/test_{name}.py" for name in chosen.benchmarks]
+    argv = [sys.executable, "-m", "pytest", *modules, "-k", chosen.expression, *chosen.options, "--collect-only", "-q"]
+    log = run([*argv, "-p", "no:cacheprovider"], timeout_s=300, log=tmp_path / "log", cwd=ROOT).log.read_text()
+    assert [line for line in log.splitlines() if "::" in line] == [row.test for row in stored.rows]
 
 
 def test_bisecting_names_the_first_release_that_changed(
@@ -213,6 +295,49 @@ def test_bisecting_passes_over_what_does_not_run_and_says_where_that_leaves_a_do
     assert "the first one: 1.5.0\nor one before it that cannot tell: 1.3.0, 1.4.0" in out
 
 
+def test_what_bisecting_found_is_reported_without_what_was_accepted(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    releases = ["1.5.0", "1.6.0", "1.6.1"]
+    monkeypatch.setattr("qnn.gate.environments.releases_between", lambda *_: releases)
+    figures: Figures = {
+        "1.5.0": {"lut": 1000, "dsp": 1},
+        "1.6.0": {"lut": 1500, "dsp": 1},
+        "1.6.1": {"lut": 1500, "dsp": 2},
+    }
+    reports = ("--junit", "gate.xml", "--markdown", "gate.md", "--json", "gate.json")
+
+    def found(status: int) -> list[tuple[str, str]]:
+        assert gate(figures, "--bisect", "1.5.0", "1.6.1", *reports) == status
+        assert ElementTree.fromstring((tmp_path / "gate.xml").read_text()).get("failures") == str(status)
+        record = json.loads((tmp_path / "gate.json").read_text())
+        assert (tmp_path / "gate.md").read_text().startswith(f"### FINN 1.5.0 → {record['new']['finn']}: ")
+        return [
+            (record["new"]["finn"], change["metric"])
+            for change in record["changes"]
+            if change["verdict"] == "regressed"
+        ]
+
+    assert found(1) == [("1.6.0", "lut")]
+    entry = '[[change]]\nrelease = "1.6.0"\nmetric = "lut"\nreason = "a register more"\n'
+    (tmp_path / "expected-changes.toml").write_text(entry)
+    assert found(1) == [("1.6.1", "dsp")]
+    (tmp_path / "expected-changes.toml").write_text(entry + entry.replace("lut", "dsp").replace("1.6.0", "1.6.1"))
+    assert found(0) == []
+    assert "nothing that fails the gate changed from 1.5.0 to 1.6.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [("--bisect", "1.5.0", "1.6.1", "--to", "1.6.0"), ("--from", "1.5.0", "--metric", "lut")]
+)
+def test_an_option_that_would_be_ignored_is_an_error(
+    words: tuple[str, ...], gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        gate(SAME, *words)
+    assert "--bisect" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_bisecting_a_metric_that_an_end_does_not_have_is_status_2(
     gate: Gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,42 +366,51 @@ def finn_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planted(source: Path, folder: Path, file: str, old: str, new: str) -> Path:
-    """A copy of the checkout with one text of a file replaced."""
-    shutil.copytree(source, folder)
+def planted(source: Path, folder: Path, file: str, old: str, new: str) -> None:
+    """A fault in the checkout in `folder`, a copy of `source`: one text of a file replaced."""
+    if not folder.exists():
+        shutil.copytree(source, folder)
     path = folder / "src" / "finn" / file
     assert path.read_text().count(old) == 1
     path.write_text(path.read_text().replace(old, new))
-    return folder
 
 
-def test_a_checkout_of_the_installed_finn_is_clean_and_its_faults_are_not(
-    finn_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_checkout_of_the_installed_finn_is_clean_and_each_of_its_faults_is_named(
+    finn_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps = "builder/build_dataflow_steps.py"
-    crashing = planted(
-        finn_source,
-        tmp_path / "crashing",
-        steps,
-        '    """Run streamlining on given model.',
-        "    raise RuntimeError('planted')\n" + '    """Run streamlining on given model.',
+    """One step crashes for PE 8 alone; Yosys refuses a file; FIFOs are deeper. The gate is run from another folder."""
+    faulty = tmp_path / "faulty"
+    unit = "    def generate_hdl(self, model, fpgapart, clk):\n"
+    crash = (
+        f"{unit}        import os\n        self.get_nodeattr('PE') == 8 and os.kill(os.getpid(), {signal.SIGSEGV:d})\n"
     )
-    folders = ["--store", str(tmp_path / "store"), "--results", str(tmp_path / "results")]
-    select = ["-k", "A3W3 and (holds_the_nodes or graph_equals)", "--foldings", "2x2", "--benchmarks", "fifos"]
-    options = [*select, *folders, "--json", str(tmp_path / "gate.json")]
+    planted(finn_source, faulty, "custom_op/fpgadataflow/rtl/matrixvectoractivation_rtl.py", unit, crash)
+    depth = "fifo_depth = max(n0_depth, n1_depth)"
+    planted(finn_source, faulty, "transformation/fpgadataflow/insert_fifo.py", depth, depth.replace(")", ", 8)"))
+    planted(finn_source, faulty, "finn-rtllib/fifo/hdl/fifo.sv", "\nmodule fifo #(", "\nplanted;\nmodule fifo #(")
+    monkeypatch.chdir(tmp_path)
+    select = ["-k", "A2W2 and (holds_the_nodes or (PE2 and fits_the_part))", "--foldings", "2x2,8x8"]
+    options = [*select, "--benchmarks", "fifos,resources", "--store", "store", "--json", "gate.json"]
 
-    assert main(["gate", "--from", INSTALLED, "--to", str(finn_source), *options]) == 0
-    record = json.loads((tmp_path / "gate.json").read_text())
-    assert record["figures_compared"] > 0
-    assert {change["metric"] for change in record["changes"]} <= {"host_s"}, "it is told, and no two runs are the same"
+    assert main(["baseline", "baseline.json", *options[:-2]]) == 0
+    assert main(["gate", "--baseline", "baseline.json", "--to", str(finn_source), *options]) == 0
+    record = json.loads(Path("gate.json").read_text())
+    assert record["figures_compared"] > 10
+    assert record["changes"] == []
 
-    assert main(["gate", "--from", INSTALLED, "--to", str(crashing), *options]) == 1
-    (change,) = json.loads((tmp_path / "gate.json").read_text())["changes"]
-    assert change["verdict"] == "regressed"
-    assert "failed at the step 'streamline': RuntimeError: planted" in change["why"]
-    assert "its log ends:\n" in change["why"]
-    assert change["why"].endswith("RuntimeError: planted")
-    capsys.readouterr()
+    assert main(["gate", "--baseline", "baseline.json", "--to", str(faulty), *options]) == 1
+    changes = json.loads(Path("gate.json").read_text())["changes"]
+    found = {(change["cell"].rpartition("A2W2-")[2], change["metric"]): change for change in changes}
+    assert {key: change["verdict"] for key, change in found.items() if change["verdict"] != "told"} == {
+        ("PE8-SIMD8", "status"): "regressed",
+        ("PE2-SIMD2", "status"): "tool-gap",
+        ("PE2-SIMD2", "fifo_depth"): "regressed",
+    }
+    assert "FINN, at the step 'generate HDL', died; its log ends:\n" in found["PE8-SIMD8", "status"]["why"]
+    assert "yosys refuses rtllib/fifo/hdl/fifo.sv" in found["PE2-SIMD2", "status"]["why"]
+    depths = found["PE2-SIMD2", "fifo_depth"]
+    assert (depths["old"], depths["new"], depths["node"]) == (2, 8, "StreamingFIFO_rtl_1")
+    assert "REGRESSED" in capsys.readouterr().out
 
 
 def test_an_expression_that_selects_nothing_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,6 +96,17 @@ def test_a_release_for_another_python_says_for_which(store: Store) -> None:
         environment("7.2.0", store)
 
 
+def test_what_is_laid_over_follows_what_lies_below(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert environment("7.1.0", store).packages.keys() == {"finn-plus", "numpy", "od"}
+    installed = tmp_path / "installed" / "od-99.5.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: od\nVersion: 99.5\n")
+    monkeypatch.syspath_prepend(installed.parent)
+    assert environment("7.1.0", store).packages.keys() == {"finn-plus", "numpy"}
+
+
 def test_an_environment_that_cannot_be_built_is_told_and_leaves_nothing(store: Store, index: Path) -> None:
     wheel(index, "finn-plus", "7.3.0", "nonesuch>=3")
     with pytest.raises(FinnUnavailable, match="nonesuch>=3"):
@@ -149,6 +160,21 @@ def test_finn_root_is_a_copy_of_the_checkout(store: Store, checkout: Path) -> No
     made = environment(str(checkout), store)
     assert Path(made.variables["FINN_ROOT"], "finn-rtllib", "a.sv").exists()
     assert not Path(made.variables["FINN_ROOT"]).is_relative_to(checkout)
+
+
+def test_the_pins_of_a_checkout_are_followed_as_they_are_now(store: Store, checkout: Path) -> None:
+    (checkout / "requirements.txt").unlink()
+    assert environment(str(checkout), store).packages.keys() == {"finn"}
+    (checkout / "pyproject.toml").write_text('[tool.poetry.dependencies]\nod = ">=99"\n')
+    assert environment(str(checkout), store).packages.keys() == {"finn", "od"}
+    (checkout / "pyproject.toml").write_text('[tool.poetry.dependencies]\npython = "~3.9"\n')
+    with pytest.raises(FinnUnavailable, match=r"needs Python <3\.10,>=3\.9 and this is Python 3\.\d+"):
+        environment(str(checkout), store)
+
+
+def test_finn_plus_finds_its_rtl_library_as_in_its_package(store: Store, checkout: Path) -> None:
+    made = environment(str(checkout), store)
+    assert Path(made.variables["PYTHONPATH"], "finn", "finn-rtllib", "a.sv").read_text() == "module a; endmodule\n"
 
 
 def test_a_commit_is_taken_without_checking_it_out(store: Store, checkout: Path, tmp_path: Path) -> None:

@@ -329,7 +329,8 @@ def test_pytest_benchmark_measures_the_devices_clock(session: tuple[str, Path, b
     (benchmark,) = json.loads((folder / "times.json").read_text())["benchmarks"]
     assert benchmark["stats"]["mean"] == pytest.approx(1 / 3)
     assert benchmark["stats"]["ops"] == pytest.approx(3.0)
-    assert "tools" in json.loads((folder / "times.json").read_text())["machine_info"]
+    tools = json.loads((folder / "times.json").read_text())["machine_info"]["tools"]
+    assert tools.keys() >= {"finn", "brevitas", "qonnx", "verilator", "yosys"}
     assert output
 
 
@@ -359,6 +360,16 @@ def test_another_finn_in_the_stored_run_is_shown_and_a_slower_accelerator_fails(
     slower = run(1.02, *compare)
     assert slower.returncode == 1
     assert "Performance has regressed" in slower.stderr
+
+
+def test_a_comparison_with_nothing_in_common_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "suite").mkdir()
+    stored = f"--benchmark-storage={tmp_path / 'stored'}"
+    _small_suite(tmp_path / "suite", TIME.format(seconds=1.0), stored, "--benchmark-save=before")
+    other = TIME.format(seconds=1.0).replace("test_time", "test_another_time")
+    result = _small_suite(tmp_path / "suite", other, stored, "--benchmark-compare")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--benchmark-compare: the stored run has no benchmark in common with this one" in result.stderr
 
 
 def test_a_clock_that_came_too_late_is_refused(session: tuple[str, Path, bool]) -> None:

@@ -5,6 +5,7 @@ Only the standard library is imported here, as `doctor` has to run where package
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ EXPRESSION = "A3W3 or A4W4"
 FOLDINGS = "8x8"
 
 
-def _gate(options: argparse.Namespace) -> int:
+def _gate(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.bisect and options.new:
+        parser.error("--bisect names both ends: --to does not go with it")
+    if options.metric and not options.bisect:
+        parser.error("--metric goes with --bisect")
     from qnn.gate import running
 
     return running.gate(options)
@@ -54,7 +59,7 @@ def add_commands(commands: Any) -> None:
     gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
     gate.add_argument("--markdown", type=Path, metavar="FILE", help="write a summary for a pull request")
     gate.add_argument("--json", type=Path, metavar="FILE", help="write every change")
-    gate.set_defaults(run=_gate)
+    gate.set_defaults(run=partial(_gate, gate))
     baseline = commands.add_parser(
         "baseline",
         help="write what a FINN gives to a file, for the gate",
@@ -78,4 +83,4 @@ def add_commands(commands: Any) -> None:
             help="folder of built artifacts and of FINN releases ($QNN_STORE or .store)",
         )
         command.add_argument("--results", type=Path, default=Path("results"), help="for logs and rows (%(default)s)")
-        command.add_argument("options", nargs="*", metavar="-- OPTION", help=argparse.SUPPRESS)
+        command.set_defaults(further=[])

@@ -2,7 +2,7 @@
 
 An overlay is a folder of packages that goes in front of the installed ones (PYTHONPATH): FINN itself, and what it pins
 that the environment has in another version. All that is heavy (PyTorch, Verilator, Yosys) is shared. A further release
-with the same pins costs the 7 MB of FINN.
+with the same pins costs the 5 MB of FINN.
 
     1.5.0              a finn-plus release
     path/to/finn       a checkout, of finn-plus or of Xilinx/finn, as its files are now
@@ -10,6 +10,7 @@ with the same pins costs the 7 MB of FINN.
 """
 
 import json
+import platform
 import re
 import shutil
 import sys
@@ -17,16 +18,17 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from qnn.errors import FinnUnavailable, ToolFailed
+from qnn.gate.pins import FILES, read_pins
 from qnn.process import run, tail
-from qnn.store import Store, digest_of, digest_of_tree
+from qnn.store import Store, digest_of, digest_of_files, digest_of_tree
 
 __all__ = ["DISTRIBUTION", "FinnEnvironment", "environment", "releases_between"]
 
@@ -48,6 +50,8 @@ onnxscript brings reads on import; 1.26 is the last NumPy 1."""
 _RELEASE = re.compile(r"\d+(\.\d+)+\w*")
 _SOURCES = ("src/finn", "finn-rtllib", "finn_xsi", "custom_hls")
 """Of a checkout: what FINN runs from."""
+_INSIDE = ("finn-rtllib", "custom_hls")
+"""Of these: what finn-plus packs into its package, and finds there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,16 @@ def _pip(arguments: Sequence[str | Path], log: Path) -> None:
     run([sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check"], timeout_s=PIP_LIMIT_S, log=log)
 
 
+def _python() -> str:
+    return ".".join(map(str, sys.version_info[:2]))
+
+
+def _other_python(wanted: str, needed: object) -> str:
+    return (
+        f"{wanted} needs Python {needed} and this is Python {_python()}: make the suite's environment with such a one"
+    )
+
+
 def _why_pip_failed(wanted: str, log: Path) -> str:
     """One sentence of what pip wrote."""
     text = log.read_text(errors="replace")
@@ -78,10 +92,7 @@ def _why_pip_failed(wanted: str, log: Path) -> str:
     python = python or re.search(r"requires a different Python: \S+ not in '([^']*)'", text)
     known = re.search(r"\(from versions: ([^)]*)\)", text)
     if python and (not known or known[1] == "none" or wanted.partition("==")[2] not in known[1].split(", ")):
-        here = ".".join(map(str, sys.version_info[:2]))
-        return (
-            f"{wanted} needs Python {python[1]} and this is Python {here}: make the suite's environment with such a one"
-        )
+        return _other_python(wanted, python[1])
     if known:
         return f"{wanted} does not exist; known versions: {known[1]}"
     return f"pip cannot install {wanted}; its log ends:\n{tail(log)}"
@@ -159,8 +170,10 @@ def _install(packages: Mapping[str, str], folder: Path, log: Path) -> None:
         raise FinnUnavailable(_why_pip_failed(" ".join(pins), log)) from None
 
 
-def _python() -> str:
-    return ".".join(map(str, sys.version_info[:2]))
+def _digest(*content: object) -> str:
+    """The key of an overlay: what it is made of, and what decides what is laid over: all that lies below."""
+    below = sorted({f"{one['Name']}=={one['Version']}" for one in (found.metadata for found in distributions())})
+    return digest_of([content, _python(), below, sorted(SHARED), INSTEAD])
 
 
 def _built(folder: Path, name: str, **variables: str) -> FinnEnvironment:
@@ -185,9 +198,7 @@ def _release(release: str, store: Store) -> FinnEnvironment:
         _install(packages, folder / "packages", folder / "pip.log")
         (folder / "overlay.json").write_text(json.dumps({"version": release, "packages": packages}))
 
-    # What lies below decides what is laid over it.
-    key = digest_of([release, _python(), version(DISTRIBUTION), sorted(SHARED), INSTEAD])
-    return _built(store.get_or_build("finn", key, build), release)
+    return _built(store.get_or_build("finn", _digest(release), build), release)
 
 
 def _git(checkout: Path, *arguments: str | Path) -> str:
@@ -205,7 +216,7 @@ def _git(checkout: Path, *arguments: str | Path) -> str:
 def _copy_sources(checkout: Path, reference: str, folder: Path) -> None:
     """The checkout's FINN -> `folder`: of a commit where `reference` names one, else as the files are."""
     if not reference:
-        for name in (*_SOURCES, "requirements.txt", "pyproject.toml"):
+        for name in (*_SOURCES, *FILES):
             source = checkout / name
             if source.is_dir():
                 shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -213,23 +224,12 @@ def _copy_sources(checkout: Path, reference: str, folder: Path) -> None:
                 shutil.copy(source, folder / name)
         return
     tree = _git(checkout, "ls-tree", "--name-only", reference).split()
-    names = [name for name in (*_SOURCES, "requirements.txt", "pyproject.toml") if name.split("/")[0] in tree]
+    names = [name for name in (*_SOURCES, *FILES) if name.split("/")[0] in tree]
     packed = folder / "checkout.tar"
     _git(checkout, "archive", "--output", packed, reference, *names)
     with tarfile.open(packed) as archive:
         archive.extractall(folder, filter="data")
     packed.unlink()
-
-
-def _pins(checkout: Path) -> list[Requirement]:
-    """The requirements that a checkout of Xilinx/finn states; finn-plus states them in its pyproject.toml."""
-    path, found = checkout / "requirements.txt", []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found.append(Requirement(line.partition("#")[0].strip()))
-        except InvalidRequirement:
-            continue  # a comment, an empty line, an option of pip
-    return found
 
 
 def _checkout(spec: str, store: Store) -> FinnEnvironment:
@@ -240,7 +240,9 @@ def _checkout(spec: str, store: Store) -> FinnEnvironment:
     if reference:
         content = _git(checkout, "rev-parse", f"{reference}^{{commit}}").strip()
     else:
-        content = digest_of_tree(*(checkout / name for name in _SOURCES if (checkout / name).is_dir()))
+        stated = [digest_of_files(checkout / name) for name in FILES if (checkout / name).is_file()]
+        sources = digest_of_tree(*(checkout / name for name in _SOURCES if (checkout / name).is_dir()))
+        content = digest_of([sources, stated])
     own = f"0+{content[:12]}"
 
     def build(folder: Path) -> None:
@@ -249,14 +251,19 @@ def _checkout(spec: str, store: Store) -> FinnEnvironment:
         _copy_sources(checkout, reference, copy)
         if not (copy / "src" / "finn").is_dir():
             raise FinnUnavailable(f"{spec} is no checkout of FINN: there is no src/finn in it")
-        pins = _missing(_pins(copy))
-        laid = _resolve(pins, folder)
+        pins = read_pins(copy)
+        if not pins.python.contains(platform.python_version(), prereleases=True):
+            raise FinnUnavailable(_other_python(spec, pins.python))
+        laid = _resolve(_missing(pins.requirements), folder)
         packages.mkdir()
         if laid:
             _install(laid, packages, folder / "pip.log")
         shutil.move(copy / "src" / "finn", packages / "finn")
         # A package without __init__.py would come after the installed one that has it.
         (packages / "finn" / "__init__.py").touch()
+        for name in _INSIDE:
+            if (copy / name).is_dir():
+                (packages / "finn" / name).symlink_to(Path("..", "..", "checkout", name))
         if (copy / "finn_xsi").is_dir():
             inner = copy / "finn_xsi" / "finn_xsi"
             shutil.copytree(inner if inner.is_dir() else copy / "finn_xsi", packages / "finn_xsi")
@@ -266,8 +273,7 @@ def _checkout(spec: str, store: Store) -> FinnEnvironment:
         record = {"version": own, "packages": {"finn": own, **laid}}
         (folder / "overlay.json").write_text(json.dumps(record))
 
-    key = digest_of([content, _python(), version(DISTRIBUTION), sorted(SHARED), INSTEAD])
-    folder = store.get_or_build("finn", key, build)
+    folder = store.get_or_build("finn", _digest(content), build)
     return _built(folder, spec, FINN_ROOT=str(folder / "checkout"))
 
 

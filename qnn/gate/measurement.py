@@ -13,7 +13,7 @@ from qnn.files import write_atomically
 from qnn.gate.environments import DISTRIBUTION, FinnEnvironment
 from qnn.process import run, tail
 from qnn.results import Row, read_rows, row_of
-from qnn.versions import tool_versions
+from qnn.tools.versions import tool_versions
 
 __all__ = ["Measurement", "Selection", "is_of_the_host", "load", "measure", "save", "suite_version"]
 
@@ -107,7 +107,7 @@ def measure(
     Tests that fail are part of what is measured. Raises GateError where there is nothing to measure, or where pytest
     itself failed.
     """
-    log, results = folder / "pytest.log", folder / "rows"
+    log, results = folder / "pytest.log", folder.absolute() / "rows"
     modules = [_ROOT / "benchmarks" / f"test_{name}.py" for name in selection.benchmarks]
     missing = [module for module in modules if not module.exists()]
     if missing:

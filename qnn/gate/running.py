@@ -8,7 +8,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -21,28 +22,37 @@ from qnn.gate import environments, expected, measurement, reports, verdict
 from qnn.gate.bisect import first_bad
 from qnn.gate.commands import BENCHMARKS, EXPRESSION, FOLDINGS
 from qnn.gate.environments import FinnEnvironment
+from qnn.gate.expected import ExpectedChange
 from qnn.gate.measurement import Measurement, Selection
 from qnn.gate.reports import Outcome, Report
 from qnn.gate.verdict import Change
 from qnn.results import Row, Status
 from qnn.store import Store
-from qnn.versions import tool_versions
+from qnn.tools.versions import tool_versions
 
 __all__ = ["baseline", "gate"]
 
 CLEAN, REGRESSED, COULD_NOT_RUN = 0, 1, 2
 LOG_WIDTH = 160
+NAMED = 3
+"""Tests named in an error; more are counted."""
 
 
 def _selection(options: argparse.Namespace, stored: Selection | None = None) -> Selection:
     """What is asked for; what is not stays as it was when the baseline was written."""
     default = stored or Selection(expression=EXPRESSION, options=("--foldings", FOLDINGS), benchmarks=BENCHMARKS)
-    further = (*(("--foldings", options.foldings) if options.foldings else ()), *options.options)
+    kept = _with_foldings(default.options, options.foldings) if options.foldings else default.options
     return Selection(
         expression=options.expression or default.expression,
-        options=further or default.options,
+        options=(*kept, *options.further),
         benchmarks=tuple(options.benchmarks.split(",")) if options.benchmarks else default.benchmarks,
     )
+
+
+def _with_foldings(options: tuple[str, ...], foldings: str) -> tuple[str, ...]:
+    """Options of pytest with these foldings in place of theirs."""
+    at = options.index("--foldings") if "--foldings" in options else len(options)
+    return (*options[:at], "--foldings", foldings, *options[at + 2 :])
 
 
 def _installed() -> str:
@@ -92,19 +102,40 @@ class _Runs:
         return found
 
 
-def _require_in_common(old: Measurement, new: Measurement) -> None:
-    """Raise GateError where the stored side has not all cells that are judged."""
-    missing = [cell for cell in new.cells if cell not in old.cells]
-    if missing:
+def _part_that_ran(stored: Measurement, new: Measurement, console: Console) -> Measurement:
+    """The baseline without what was not asked for; a test that its own selection no longer has is a regression.
+
+    Raises GateError where it lacks tests that are judged.
+    """
+    lacking = [test for test in new.by_test if test not in stored.by_test]
+    if lacking:
+        named = ", ".join(lacking[:NAMED]) + (f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else "")
         raise GateError(
-            f"the baseline has no figures of {', '.join(missing)}: write it anew with `python -m qnn baseline FILE -k "
-            f'"{new.selection.expression}"`, or select what it has: {old.selection}'
+            f"the baseline has no figures of {len(lacking)} of {len(new.rows)} tests, {named}: write it anew with "
+            f"`python -m qnn baseline` and this selection, or select what it has: {stored.selection}"
         )
+    if new.selection == stored.selection:
+        return stored
+    rows = tuple(row for row in stored.rows if row.test in new.by_test)
+    if left_out := len(stored.rows) - len(rows):
+        console.print(f"{left_out} tests of the baseline are left out: they were not selected", highlight=False)
+    return replace(stored, rows=rows)
 
 
 def _write(path: Path | None, content: str) -> None:
     if path is not None:
         write_atomically(path, content.encode())
+
+
+def _write_reports(options: argparse.Namespace, report: Report) -> None:
+    _write(options.junit, reports.as_junit(report))
+    _write(options.markdown, reports.as_markdown(report))
+    _write(options.json, reports.as_json(report))
+
+
+def _report(old: Measurement, new: Measurement, accepted: Sequence[ExpectedChange]) -> Report:
+    changes, stale = expected.accept(verdict.compare(old, new), accepted, old, new)
+    return Report(old=old, new=new, changes=tuple(changes), stale=tuple(stale))
 
 
 def _compared(options: argparse.Namespace, runs: _Runs) -> Report:
@@ -120,12 +151,12 @@ def _compared(options: argparse.Namespace, runs: _Runs) -> Report:
         old = runs.measure(trusted, selection)
     new = runs.measure(judged, selection)
     if options.baseline is not None:
-        _require_in_common(old, new)
-    changes, stale = expected.accept(verdict.compare(old, new), accepted, old, new)
-    return Report(old=old, new=new, changes=tuple(changes), stale=tuple(stale))
+        old = _part_that_ran(old, new, runs.console)
+    return _report(old, new, accepted)
 
 
 def _bisect(options: argparse.Namespace, runs: _Runs) -> int:
+    accepted = expected.read(options.expected_changes)
     good, bad = options.bisect
     if options.metric and measurement.is_of_the_host(options.metric):
         raise GateError(f"{options.metric} is this computer's, whatever the FINN: name another metric to bisect")
@@ -150,7 +181,7 @@ def _bisect(options: argparse.Namespace, runs: _Runs) -> int:
             return None
         if options.metric and not _measures(found, options.metric):
             return None
-        changes = verdict.compare(first, found)
+        changes = _report(first, found, accepted).changes
         return [c for c in changes if (c.metric == options.metric if options.metric else c.verdict.fails)]
 
     def on_step(spec: str, changes: list[Change] | None) -> None:
@@ -158,17 +189,20 @@ def _bisect(options: argparse.Namespace, runs: _Runs) -> int:
         runs.console.print(f"{spec}: {said}", highlight=False)
 
     found = first_bad(candidates, changed, on_step=on_step)
+    # Whether an accepted change still applies is told by the gate, which judges both ends alone.
+    after = measured(found.candidate if found else candidates[-1])
+    report = Report(old=first, new=after, changes=tuple(found.changes) if found else (), stale=())
     if found is None:
         said = f"{options.metric} is the same" if options.metric else "nothing that fails the gate changed"
         runs.console.print(f"{said} from {candidates[0]} to {candidates[-1]}", highlight=False)
-        return CLEAN
-    after = measured(found.candidate)
-    reports.print_report(Report(old=first, new=after, changes=tuple(found.changes), stale=()), runs.console)
-    runs.console.print(f"the first one: {found.candidate}", style="bold", highlight=False)
-    if found.passed_over:
-        others = ", ".join(found.passed_over)
-        runs.console.print(f"or one before it that cannot tell: {others}", highlight=False, soft_wrap=True)
-    return REGRESSED
+    else:
+        reports.print_report(report, runs.console)
+        runs.console.print(f"the first one: {found.candidate}", style="bold", highlight=False)
+        if found.passed_over:
+            others = ", ".join(found.passed_over)
+            runs.console.print(f"or one before it that cannot tell: {others}", highlight=False, soft_wrap=True)
+    _write_reports(options, report)
+    return REGRESSED if found else CLEAN
 
 
 def _measures(found: Measurement, metric: str) -> bool:
@@ -202,9 +236,7 @@ def gate(options: argparse.Namespace) -> int:
             return _bisect(options, runs)
         report = _compared(options, runs)
         reports.print_report(report, console)
-        _write(options.junit, reports.as_junit(report))
-        _write(options.markdown, reports.as_markdown(report))
-        _write(options.json, reports.as_json(report))
+        _write_reports(options, report)
         if report.outcome is Outcome.UNKNOWN:
             raise GateError(f"{reports.NOTHING_KNOWN}: see the logs in {runs.folder}")
         return REGRESSED if report.outcome is Outcome.REGRESSED else CLEAN

@@ -5,6 +5,7 @@ A request is run as ``qnn.process.run`` runs a program: in a process group of it
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -93,6 +94,12 @@ def _follow(report: socket.socket, timeout_s: float) -> int | None:
     return int(status) if status else None
 
 
+def _at_its_step(log: Path) -> str:
+    """FINN, with the step of a job that it told last: a process that died tells no more."""
+    told = re.findall(r"^qnn\.dataflow: (.*)$", log.read_text(errors="replace"), re.MULTILINE)
+    return f"FINN, at the step {told[-1]!r}," if told else "FINN"
+
+
 class FinnServer:
     """The way to the process, which is started by the first request, and anew where it died; it ends with this one.
 
@@ -144,9 +151,9 @@ class FinnServer:
                         self._hand_over(request, theirs, stream.fileno(), timeout_s)
                     status = _follow(report, max(0.1, timeout_s - (time.monotonic() - start)))
             except TimeoutError:
-                raise timed_out("FINN", timeout_s, log) from None
+                raise timed_out(_at_its_step(log), timeout_s, log) from None
         if status != 0:
-            raise failed("FINN", status, log)
+            raise failed(_at_its_step(log), status, log)
 
 
 @cache
