@@ -242,9 +242,7 @@ def test_what_needs_a_stitched_ip_is_refused_with_the_reason(script: str, finn: 
         finn(script)
 
 
-@pytest.mark.parametrize(
-    "step", ["step_create_stitched_ip", "step_measure_rtlsim_performance", "step_set_fifo_depths"]
-)
+@pytest.mark.parametrize("step", ["step_create_stitched_ip", "step_measure_rtlsim_performance", "step_set_fifo_depths"])
 def test_finns_build_steps_that_need_a_stitched_ip_are_refused_with_the_reason(
     step: str, finn: Finn, tmp_path: Path
 ) -> None:

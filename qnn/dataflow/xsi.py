@@ -245,7 +245,8 @@ def _refusing(apply: Callable[..., Any]) -> Callable[..., NoReturn]:
 
 def _own(apply: Callable[..., Any]) -> Callable[..., Any]:
     """FINN's CreateStitchedIP.apply, refused or not."""
-    return inspect.unwrap(apply)
+    own: Callable[..., Any] = inspect.unwrap(apply)
+    return own
 
 
 def _forget_simulator() -> None:
