@@ -272,7 +272,7 @@ def test_an_input_that_is_not_annotated_is_told(pipeline: Pipeline, tmp_path: Pa
 
 
 def test_finn_hlslib_gives_what_the_suites_library_gives(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Runs where FINN_DEPS names a folder with a finn-hlslib and hls4ml or Vitis HLS is there."""
+    """Two classes tie on every image. Runs where FINN's folder has a finn-hlslib, and hls4ml or Vitis HLS is there."""
     headers = hls_headers.find()
     if headers.evidence is Evidence.CPPSIM_SUITE:
         pytest.skip("no finn-hlslib with Vitis HLS or hls4ml: `finn deps update`, `pip install --no-deps hls4ml`")
