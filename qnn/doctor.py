@@ -293,6 +293,13 @@ def check_python_headers() -> Finding:
     return _tool("Python headers", State.MISSING, remedy=remedy, needed=False)
 
 
+_NO_FINN_HLSLIB = (
+    "`finn deps update` fetches it where Vivado is (finn-plus 1.6.1 stops without); else clone the commit that "
+    "finn/interface/external_dependencies.yaml names into $FINN_DEPS/finn-hlslib; until then cppsim takes the suite's "
+    "own headers, with Vitis HLS too"
+)
+
+
 def check_hls(environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """What cppsim can compile against beside the suite's own library, each found as qnn.tools.hls_headers finds it."""
     names = ("finn-hlslib", "open ap_types (hls4ml)", "Vitis HLS")
@@ -308,7 +315,7 @@ def check_hls(environ: Mapping[str, str] = os.environ) -> list[Finding]:
     else:
         no_vitis = "proprietary: install Vitis HLS and source its settings64.sh, which sets XILINX_HLS"
     found = (hls_headers.find_finn_deps(environ), hls_headers.find_ap_types(), hls_headers.find_vitis(environ))
-    remedies = ("finn deps update (FINN_DEPS names another folder)", "pip install --no-deps hls4ml", no_vitis)
+    remedies = (_NO_FINN_HLSLIB, "pip install --no-deps hls4ml", no_vitis)
     return [
         _tool(name, State.FOUND, str(path), needed=False)
         if path is not None

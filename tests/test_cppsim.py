@@ -3,7 +3,10 @@
 The suite's functional library is held against NumPy piece by piece, and one that is wrong is caught.
 """
 
+import json
+import re
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +49,15 @@ def draw_network(seed: int = 0) -> IntegerNetwork:
             IntegerLayer(weights=weights(CLASSES, HIDDEN), thresholds=None),
         )
     )
+
+
+def draw_tying_network() -> IntegerNetwork:
+    """Classes 1 and 2 have the same weights, so that they tie on every image."""
+    network = draw_network(seed=4)
+    last = network.layers[-1].weights
+    assert last is not None
+    last[1] = last[2]
+    return network
 
 
 def draw_pixels(images: int) -> NDArray[np.uint8]:
@@ -184,11 +196,7 @@ def test_a_wrong_library_is_found_in_the_node_that_calls_it(pipeline: Pipeline, 
 
 
 def test_top1_in_the_accelerator_is_the_first_largest_accumulator(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Classes 1 and 2 have the same weights, so that they tie on every image."""
-    network = draw_network(seed=4)
-    last = network.layers[-1].weights
-    assert last is not None
-    last[1] = last[2]
+    network = draw_tying_network()
     model, pixels = write_model(tmp_path / "model.onnx", network), draw_pixels(48)
     run = simulate(model, pixels, pipeline, tmp_path / "run", top1=True)
     accumulators = naive(network, pixels)[-1]
@@ -210,16 +218,45 @@ def test_top1_stays_on_the_host_where_factors_change_the_order(
         simulate(model, draw_pixels(1), pipeline, tmp_path / "run", top1=True)
 
 
-def test_a_finn_hlslib_of_another_release_is_told_in_one_sentence(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Those of before 2025 have no unflatten."""
+OTHER_RELEASES = {
+    "a name that it does not have": ("flatten.hpp", "unflatten", "to_lanes", "unflatten"),
+    "another template signature": (
+        *("activations.hpp", "int ActVal, typename TT,", "typename TT, int ActVal,"),
+        "no matching function for call to .Thresholding_Stream_Batch",
+    ),
+    "a header that it does not have": ("bnn-library.h", "ap_int.h", "ap_fixed.h", "ap_fixed.h: No such file"),
+}
+"""What differs: the header, the text there, what stands in its place, and what g++ names."""
+
+
+@pytest.mark.parametrize(("header", "text", "other", "named"), OTHER_RELEASES.values(), ids=OTHER_RELEASES)
+def test_a_finn_hlslib_of_another_release_is_told_in_one_sentence(
+    header: str, text: str, other: str, named: str, pipeline: Pipeline, tmp_path: Path
+) -> None:
     library = tmp_path / "finn-hlslib"
     shutil.copytree(SUITE_INCLUDE, library)
-    header = library / "flatten.hpp"
-    header.write_text(header.read_text().replace("unflatten", "to_lanes"))
+    path = library / header
+    assert text in path.read_text()
+    path.write_text(path.read_text().replace(text, other))
     old = HlsHeaders(evidence=Evidence.CPPSIM_HLSLIB, finn_deps=tmp_path, xilinx_hls=None, include=(library,))
     model = write_model(tmp_path / "model.onnx", draw_network())
-    with pytest.raises(DataflowError, match=r"finn-hlslib in .* is not of the release .*: it has no unflatten; fetch"):
+    with pytest.raises(DataflowError) as told:
         simulate(model, draw_pixels(1), pipeline, tmp_path / "run", headers=old)
+    assert re.search(
+        rf"the finn-hlslib in {library}, most likely .* not of the commit .* says: .*{named}", str(told.value)
+    )
+    assert "\n" not in str(told.value)
+
+
+def test_a_call_that_the_suites_library_does_not_have_is_not_blamed_on_a_finn_hlslib(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    library = tmp_path / "include"
+    shutil.copytree(SUITE_INCLUDE, library)
+    (library / "mvau.hpp").write_text("")
+    model = write_model(tmp_path / "model.onnx", draw_network())
+    with pytest.raises(DataflowError, match=r"against the suite's own library, qnn/hls/include; g\+\+ says: .*error: "):
+        simulate(model, draw_pixels(1), pipeline, tmp_path / "run", headers=replace(SUITE, include=(library,)))
 
 
 def test_a_node_without_any_hardware_variant_is_named(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -235,11 +272,11 @@ def test_an_input_that_is_not_annotated_is_told(pipeline: Pipeline, tmp_path: Pa
 
 
 def test_finn_hlslib_gives_what_the_suites_library_gives(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Runs where FINN_DEPS names a folder with a finn-hlslib and hls4ml or Vitis HLS is there."""
+    """Two classes tie on every image. Runs where FINN's folder has a finn-hlslib, and hls4ml or Vitis HLS is there."""
     headers = hls_headers.find()
     if headers.evidence is Evidence.CPPSIM_SUITE:
         pytest.skip("no finn-hlslib with Vitis HLS or hls4ml: `finn deps update`, `pip install --no-deps hls4ml`")
-    model, pixels = write_model(tmp_path / "model.onnx", draw_network()), draw_pixels(64)
+    model, pixels = write_model(tmp_path / "model.onnx", draw_tying_network()), draw_pixels(64)
     for name, standalone in VARIANTS.items():
         theirs, ours = (
             simulate(
@@ -255,17 +292,77 @@ def test_finn_hlslib_gives_what_the_suites_library_gives(pipeline: Pipeline, tmp
             np.testing.assert_array_equal(their.values, our.values, err_msg=f"{name}: {our.name}")
 
 
-def test_headers_are_taken_in_their_order(tmp_path: Path) -> None:
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """{package: its folder}, in place of what this machine has: FINN and hls4ml, with a HOME of their own."""
+    packages = {name: tmp_path / "site-packages" / name for name in ("finn", "hls4ml")}
+    packages["finn"].mkdir(parents=True)
+    (packages["hls4ml"] / "templates" / "vivado" / "ap_types").mkdir(parents=True)
+    monkeypatch.setattr(hls_headers, "_package_folder", packages.get)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return packages
+
+
+def place(path: Path) -> Path:
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+def test_headers_are_taken_in_their_order(installed: dict[str, Path], tmp_path: Path) -> None:
+    place(tmp_path / "deps" / "finn-hlslib" / "bnn-library.h")
+    place(tmp_path / "vitis" / "include" / "ap_int.h")
+    deps, vitis = {"FINN_DEPS": str(tmp_path / "deps")}, {"XILINX_HLS": str(tmp_path / "vitis")}
+    assert hls_headers.find({**deps, **vitis}).evidence is Evidence.CPPSIM_VITIS
+    assert hls_headers.find(deps).evidence is Evidence.CPPSIM_HLSLIB
+    assert installed["hls4ml"] in hls_headers.find(deps).include[-1].parents
+    # Each needs its other half: neither Vitis HLS nor hls4ml has the kernels, and finn-hlslib has no integers.
+    assert hls_headers.find(vitis).evidence is hls_headers.find({}).evidence is Evidence.CPPSIM_SUITE
+    del installed["hls4ml"]
+    assert hls_headers.find(deps).evidence is Evidence.CPPSIM_SUITE
+
+
+@pytest.mark.parametrize("package", ["site-packages/finn", "checkout/src/finn"], ids=["installed", "editable"])
+def test_a_finn_hlslib_is_found_in_finns_default_folder(
+    package: str, installed: dict[str, Path], tmp_path: Path
+) -> None:
+    installed["finn"] = tmp_path / package
+    root = tmp_path / package.removesuffix("/src/finn")
     assert hls_headers.find({}).evidence is Evidence.CPPSIM_SUITE
-    deps, vitis = tmp_path / "deps", tmp_path / "vitis"
-    (deps / "finn-hlslib").mkdir(parents=True)
-    (deps / "finn-hlslib" / "bnn-library.h").touch()
-    (vitis / "include").mkdir(parents=True)
-    (vitis / "include" / "ap_int.h").touch()
-    found = hls_headers.find({"FINN_DEPS": str(deps), "XILINX_HLS": str(vitis)})
-    assert found.evidence is Evidence.CPPSIM_VITIS
-    assert "finn-hlslib" in found.description
-    assert hls_headers.find({"XILINX_HLS": str(vitis)}).evidence is Evidence.CPPSIM_SUITE
+    place(root / "finn_deps" / "finn-hlslib" / "bnn-library.h")
+    assert hls_headers.find_finn_deps({}) == root / "finn_deps"
+    assert hls_headers.find({}).evidence is Evidence.CPPSIM_HLSLIB
+
+
+FINNS_FOLDERS = """
+import json, os, sys
+from pathlib import Path
+from finn.interface.settings import FINNSettings
+folders = []
+for environ in json.loads(sys.argv[1]):
+    for name in ("FINN_DEPS", "FINN_SETTINGS", "HOME"):
+        os.environ.pop(name, None)
+    os.environ.update(environ)
+    folders.append(str(FINNSettings.init(flow_config=Path("x"), auto_set_environment_vars=False).finn_deps))
+Path(sys.argv[2]).write_text(json.dumps(folders))
+"""
+
+
+def test_the_folder_is_the_one_that_finn_itself_takes(tmp_path: Path) -> None:
+    """By FINN's own settings, of the installed release."""
+    home, named = tmp_path / "home" / ".finn" / "settings.yaml", tmp_path / "named.yaml"
+    home.parent.mkdir(parents=True)
+    home.write_text(f"automatic_dependency_updates: false\nfinn_deps: {tmp_path}/of home\nnum_default_workers: 2\n")
+    named.write_text("FINN_DEPS: 'below FINN'\n")
+    bare, at_home = {"HOME": str(tmp_path / "bare")}, {"HOME": str(tmp_path / "home")}
+    (tmp_path / "bare").mkdir()
+    by_name, absolute, relative = {"FINN_SETTINGS": str(named)}, {"FINN_DEPS": str(tmp_path)}, {"FINN_DEPS": "a/b"}
+    environs = [bare, at_home, {**at_home, **by_name}, {**at_home, **absolute}, {**bare, **by_name, **relative}]
+    script = [sys.executable, "-c", FINNS_FOLDERS, json.dumps(environs), str(tmp_path / "folders")]
+    run_program(script, timeout_s=120, log=tmp_path / "log")
+    finns = json.loads((tmp_path / "folders").read_text())
+    assert len(set(finns)) == len(environs)
+    assert [str(hls_headers.finn_deps_folder(environ)) for environ in environs] == finns
 
 
 PIECES = """
@@ -299,13 +396,13 @@ int main() {
     unflatten(back, again.read());
     for (auto lane : back) std::cout << lane << " ";
     std::cout << "\\n";
-    // Top-3 of two images of six classes, two a beat, ties among them.
+    // Top-3 of three images of six classes, two a beat, ties and lowest values among them.
     hls::stream<ap_uint<8>> values("values"), labels("labels");
-    for (auto [a, b] : {std::pair{-8, 3}, {3, -1}, {7, 3}, {-8, -8}, {-8, -8}, {-8, -8}}) {
+    for (auto [a, b] : {std::pair{-8, 3}, {3, -1}, {7, 3}, {-8, -8}, {-8, -8}, {-8, -8}, {-8, -8}, {-8, 2}, {-8, 2}}) {
         ap_int<4> const pair[2] = {a, b};
         values.write(flatten(pair));
     }
-    LabelSelect_Batch<6, 2, 3, ap_int<4>, ap_uint<8>>(values, labels, 2);
+    LabelSelect_Batch<6, 2, 3, ap_int<4>, ap_uint<8>>(values, labels, 3);
     while (!labels.empty()) std::cout << labels.read() << " ";
     std::cout << "\\n";
     // The largest, the sum, and half of the sum, of windows of three words of two lanes.
@@ -347,7 +444,9 @@ def test_the_librarys_pieces_are_what_plain_integers_say(tmp_path: Path) -> None
     assert list(map(int, lanes.split())) == list(map(int, again.split())) == expected
     word = sum((lane % 2**13) << (13 * i) for i, lane in enumerate(expected))
     assert list(map(int, beats.split())) == [(word >> (11 * i)) % 2**11 for i in range(13)]
-    assert labels.split() == ["4", "1", "2", "0", "1", "2"]
+    # As finn-hlslib does it (maxpool.h), unlike a sort: a class of the type's lowest value takes no place, and label 0
+    # is what stands there.
+    assert labels.split() == ["4", "1", "2", "0", "0", "0", "3", "5", "0"]
     largest, sums = [-3, 7, 4, 2], [-18, 9, 5, -4]
     assert list(map(int, pools.split())) == [*largest, *sums, *(total // 2 for total in sums)]
     assert empty == "read from the empty stream labels"

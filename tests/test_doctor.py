@@ -284,6 +284,20 @@ def test_what_cppsim_can_use_is_found_where_it_is(tmp_path: Path) -> None:
     assert report.find("finn-hlslib").state is report.find("Vitis HLS").state is State.FOUND
 
 
+def test_vitis_hls_without_a_finn_hlslib_is_told_to_be_of_no_use_alone(tmp_path: Path, whole: Report) -> None:
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "ap_int.h").touch()
+    hls = {
+        finding.name: finding for finding in doctor.check_hls({"XILINX_HLS": str(tmp_path), "FINN_DEPS": str(tmp_path)})
+    }
+    assert (hls["Vitis HLS"].state, hls["finn-hlslib"].state) == (State.FOUND, State.MISSING)
+    assert "external_dependencies.yaml" in str(hls["finn-hlslib"].remedy)
+    tools = [hls.get(f.name, f) for f in whole.findings if f.group is not Group.EVIDENCE]
+    levels = {finding.name: finding for finding in doctor.evidence_levels(tools)}
+    assert str(levels["cppsim (Vitis HLS)"].remedy).startswith("needs finn-hlslib:")
+    assert levels["cppsim (suite headers)"].usable
+
+
 def test_half_an_installation_of_vendor_tools_is_told_apart(tmp_path: Path) -> None:
     _program(tmp_path, "vitis_hls", "")
     _program(tmp_path, "vivado", "")

@@ -242,6 +242,22 @@ def test_what_needs_a_stitched_ip_is_refused_with_the_reason(script: str, finn: 
         finn(script)
 
 
+@pytest.mark.parametrize("step", ["step_create_stitched_ip", "step_measure_rtlsim_performance", "step_set_fifo_depths"])
+def test_finns_build_steps_that_need_a_stitched_ip_are_refused_with_the_reason(
+    step: str, finn: Finn, tmp_path: Path
+) -> None:
+    script = """
+from finn.builder import build_dataflow_steps as steps
+from finn.builder.build_dataflow_config import AutoFIFOSizingMethod, DataflowBuildConfig, DataflowOutputType
+outputs = [DataflowOutputType.STITCHED_IP, DataflowOutputType.RTLSIM_PERFORMANCE]
+config = DataflowBuildConfig(output_dir=str(folder), fpga_part="xc7z020clg400-1", synth_clk_period_ns=10.0,
+    generate_outputs=outputs, auto_fifo_strategy=AutoFIFOSizingMethod.DISTRIBUTED_SIMULATION)
+getattr(steps, step)(mvau(weights), config)
+"""
+    with pytest.raises(DataflowError, match="a stitched IP is made by Vivado's IP integrator"):
+        finn(script, step=step, folder=tmp_path)
+
+
 def test_a_library_of_another_verilator_is_refused(finn: Finn) -> None:
     script = """
 from qnn.tools import verilator
@@ -304,3 +320,45 @@ finally:
 """
     with pytest.raises(ToolMissing, match="FINN cannot build its XSI module"):
         finn(script)
+
+
+VIVADO = '''
+from finn.transformation.fpgadataflow.create_stitched_ip import CreateStitchedIP
+from finn.util.settings import get_settings
+(vivado / "xsi").mkdir(parents=True)    # what FINN builds around XSI: here a package, and a library that nobody loads
+(vivado / "xsi" / "__init__.py").write_text("Kernel = Design = Port = object")
+(vivado / "xsi.so").touch()
+(vivado / "VERSION").write_text("Vivado 2024.2")
+os.environ["XILINX_VIVADO"] = str(vivado / "2024.2")
+get_settings().finn_xsi = vivado
+
+def simulator():
+    """Who simulates, by the module that FINN's engine steps, and whether a stitched IP is refused."""
+    from finn_xsi import sim_engine
+    assert finn.xsi.SimEngine is sim_engine.SimEngine
+    try:
+        mvau(weights).transform(CreateStitchedIP("xc7z020clg400-1", 10.0))
+    except DataflowError:
+        return sim_engine.xsi.__name__, "refused"
+    except Exception as error:    # FINN's own, without a Vivado that runs
+        return sim_engine.xsi.__name__, "tried"
+
+from qnn.errors import DataflowError
+try:
+    found = [simulator()]
+    for asked in order:
+        xsi.install(xsi.Simulator(asked), cache=cache)
+        found.append(simulator())
+    found.append((execute(prepared(mvau(weights)), x) == x @ weights.T).all().item())
+finally:
+    del os.environ["XILINX_VIVADO"]
+'''
+
+
+def test_finns_own_way_comes_back_whole_and_verilator_after_it(finn: Finn, tmp_path: Path) -> None:
+    """FINN binds its names once, and keeps its modules; asked for a second time, Vivado is still there."""
+    order = ["vivado", "vivado", "verilator", "vivado", "verilator"]
+    *found, equal = finn(VIVADO, vivado=tmp_path, order=order)
+    verilator, vivado = ("qnn.dataflow.verilated", "refused"), ("xsi", "tried")
+    assert found == [verilator, *(vivado if asked == "vivado" else verilator for asked in order)]
+    assert equal

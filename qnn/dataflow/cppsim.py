@@ -8,6 +8,7 @@ Which headers the programs are compiled with is up to the environment (XILINX_HL
 import os
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from subprocess import CalledProcessError
 
 import numpy as np
@@ -30,15 +31,6 @@ __all__ = ["batch_images", "compile_nodes", "require_annotated_input", "run", "w
 
 _FLOAT32_EXACT = 2**24
 """Integers up to here are exact in FINN's .npy files."""
-
-# What g++ says where a name or a header is missing.
-_MISSING = (
-    r"fatal error: (?P<name>[\w.+/]+): No such file",
-    r"error: [‘'](?P<name>[\w:]+)[^’']*[’'] (?:was not declared|is not a member|does not name|has not been declared)",
-    r"error: no matching function for call to [‘'](?P<name>[\w:]+)",
-    r"error: [‘'](?P<name>[\w:]+)[^’']*[’'] is not a (?:class )?template",
-    r"error: there are no arguments to [‘'](?P<name>[\w:]+)",
-)
 
 
 def require_annotated_input(model: ModelWrapper) -> None:
@@ -73,7 +65,11 @@ def with_top1(streamlined: ModelWrapper) -> ModelWrapper:
 
 
 def _takes_batches(node: NodeProto) -> bool:
-    """LabelSelect_hls does not: the call that FINN generates labels one image (labelselect_hls.py, docompute)."""
+    """LabelSelect_hls does not: the call that FINN generates labels one image (labelselect_hls.py, docompute).
+
+    Its 1 is a literal that no attribute of FINN's changes: ``numInputVectors`` changes the shapes alone, and what
+    ``hls_style`` "freerunning" puts around the call, a loop, does not compile for a node of packed streams.
+    """
     return bool(node.op_type != "LabelSelect_hls")
 
 
@@ -93,18 +89,24 @@ def _set_batch(model: ModelWrapper, images: int) -> None:
                 model.set_tensor_shape(tensor, [images, *model.get_tensor_shape(tensor)[1:]])
 
 
-def _missing_name(compiler_output: str) -> str | None:
-    for line in compiler_output.splitlines():
-        for pattern in _MISSING:
-            if match := re.search(pattern, line):
-                return match["name"]
-    return None
+def _why_not_compiled(compiler_output: str, finn_hlslib: str | None) -> str:
+    lines = compiler_output.splitlines()
+    first = next((line for line in lines if "error: " in line), lines[-1] if lines else "nothing")
+    said = f"g++ says: {re.sub(r'^[^ ]*/', '', first)}"
+    if finn_hlslib is None:
+        return f"FINN's C++ does not compile against the suite's own library, qnn/hls/include; {said}"
+    return (
+        f"FINN's C++ does not compile against the finn-hlslib in {finn_hlslib}, most likely since it is not of the "
+        f"commit that finn-plus {version('finn-plus')} names in finn/interface/external_dependencies.yaml: fetch that "
+        f"(`finn deps update` does, where Vivado is), or take FINN_DEPS away for the suite's headers to be used; {said}"
+    )
 
 
-def compile_nodes(model: ModelWrapper, images: int, headers: str) -> ModelWrapper:
+def compile_nodes(model: ModelWrapper, images: int, finn_hlslib: str | None) -> ModelWrapper:
     """Generate and compile the C++ of every node, for `images` at once, several nodes in parallel.
 
-    `headers` says which ones they are, for the message of the DataflowError that is raised where the compiler fails.
+    `finn_hlslib` is its folder, or None for the suite's own library: for the message of the DataflowError that is
+    raised where the compiler fails.
     """
     _set_batch(model, images)
     workers = len(os.sched_getaffinity(0))
@@ -112,14 +114,7 @@ def compile_nodes(model: ModelWrapper, images: int, headers: str) -> ModelWrappe
     try:
         model = model.transform(CompileCppSim(num_workers=workers))
     except CalledProcessError as error:
-        output = error.stderr or ""
-        if (name := _missing_name(output)) is not None:
-            raise DataflowError(
-                f"{headers} is not of the release that this FINN generates C++ for: it has no {name}; "
-                "fetch FINN's own with `finn deps update`, or take it away for the suite's headers to be used"
-            ) from None
-        first = next((line for line in output.splitlines() if "error" in line), output[-500:])
-        raise DataflowError(f"g++ does not compile FINN's C++ against {headers}: {first}") from None
+        raise DataflowError(_why_not_compiled(error.stderr or "", finn_hlslib)) from None
     return model.transform(SetExecMode("cppsim"))
 
 

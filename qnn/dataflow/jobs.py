@@ -22,7 +22,7 @@ trace     model (.onnx), inputs (.npy [N, ...]) -> trace.npz
 nodes     model (hardware.onnx), inputs (.npy [N, ...]) -> nodes.npz: see qnn.dataflow.execution.trace_nodes
 cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
 cppsim    model (streamlined.onnx), inputs (.npy [N, ...]), images a batch, folding, policy, part, clock_period_ns,
-          standalone_thresholds, top1 (whether the accelerator labels), headers (what they are called)
+          standalone_thresholds, top1 (whether the accelerator labels), finn_hlslib (its folder, or null)
           -> hls.onnx; cppsim.npz: the output of each node; cppsim.json: {op_types {node: its kind}, build_s, run_s}
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
@@ -146,7 +146,7 @@ def cppsim_job(job: Job, folder: Path, progress: Progress) -> None:
     progress("compile the nodes' C++")
     start = monotonic()
     images = cppsim.batch_images(model, job["images"])
-    model = cppsim.compile_nodes(model, images, job["headers"])
+    model = cppsim.compile_nodes(model, images, job["finn_hlslib"])
     built = monotonic()
     progress("execute the nodes")
     outputs = cppsim.run(model, np.load(job["inputs"]), images)

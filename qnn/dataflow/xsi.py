@@ -19,15 +19,16 @@ FINN's multiprocessing has to start its workers by fork, the default of a script
 
 import fcntl
 import hashlib
+import inspect
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -234,17 +235,37 @@ def _get_simkernel_so() -> NoReturn:
     raise DataflowError(f"Verilator has no simulation kernel: {_NO_STITCHED_IP}")
 
 
-def _refuse_stitched_ip(*_arguments: object) -> NoReturn:
-    raise DataflowError(f"Vivado is not installed; {_NO_STITCHED_IP}")
+def _refusing(apply: Callable[..., Any]) -> Callable[..., NoReturn]:
+    @wraps(apply)  # by which _own() finds FINN's
+    def refuse(*_arguments: object) -> NoReturn:
+        raise DataflowError(f"Vivado is not installed; {_NO_STITCHED_IP}")
+
+    return refuse
+
+
+def _own(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """FINN's CreateStitchedIP.apply, refused or not."""
+    own: Callable[..., Any] = inspect.unwrap(apply)
+    return own
+
+
+def _forget_simulator() -> None:
+    """FINN's modules of RTL simulation are imported anew: they keep the simulator that they were imported with."""
+    for name in [name for name in sys.modules if name == "xsi" or name.split(".")[0] == "finn_xsi"]:
+        del sys.modules[name]
 
 
 def _install_vivado() -> None:
     """FINN's own names back, on Vivado."""
+    from finn.transformation.fpgadataflow.create_stitched_ip import CreateStitchedIP
+
     xsi = compat.import_xsi()
-    for name in xsi._LAZY_NAMES:
-        vars(xsi).pop(name, None)
-    for name in [name for name in sys.modules if name == "xsi" or name.split(".")[0] == "finn_xsi"]:
-        del sys.modules[name]
+    CreateStitchedIP.apply = _own(CreateStitchedIP.apply)
+    if sys.modules.get("xsi") is verilated:
+        _forget_simulator()
+        for name in xsi._LAZY_NAMES:
+            vars(xsi).pop(name, None)
+        xsi._adapter_module = xsi._sim_engine_module = None  # else FINN takes its names for set
     if not os.environ.get("XILINX_VIVADO"):
         raise ToolMissing(
             "RTL simulation by Vivado was asked for, but XILINX_VIVADO is not set: source Vivado's settings64.sh, "
@@ -271,7 +292,9 @@ def install(simulator: Simulator = Simulator.VERILATOR, *, cache: Path | None = 
         _install_vivado()
         return
     xsi = compat.import_xsi()
-    sys.modules["xsi"] = verilated  # finn_xsi.sim_engine imports it by this name
+    if sys.modules.get("xsi") is not verilated:
+        _forget_simulator()
+        sys.modules["xsi"] = verilated  # finn_xsi.sim_engine imports it by this name
     from finn_xsi import adapter, sim_engine
 
     xsi.SimEngine = sim_engine.SimEngine
@@ -282,5 +305,5 @@ def install(simulator: Simulator = Simulator.VERILATOR, *, cache: Path | None = 
     xsi.close_rtlsim = adapter.close_rtlsim
     xsi.get_simkernel_so = _get_simkernel_so
     xsi.locate_glbl = adapter.locate_glbl
-    if shutil.which("vivado") is None:
-        CreateStitchedIP.apply = _refuse_stitched_ip
+    apply = _own(CreateStitchedIP.apply)
+    CreateStitchedIP.apply = apply if shutil.which("vivado") else _refusing(apply)

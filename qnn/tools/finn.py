@@ -569,7 +569,7 @@ def simulate_cpp(
             "clock_period_ns": clock_period_ns,
             "standalone_thresholds": standalone_thresholds,
             "top1": top1,
-            "headers": headers.description,
+            "finn_hlslib": str(headers.finn_deps / "finn-hlslib") if headers.finn_deps else None,
         }
         environment = hls_headers.environment(headers, npy_library, place)
         limit_s = timeout_s or TIME_LIMIT_S + CPPSIM_LIMIT_S_AN_IMAGE * len(inputs)

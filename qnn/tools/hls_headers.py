@@ -7,12 +7,16 @@ FINN compiles the C++ of a node with ``g++`` from the search path, against ``$XI
 2. that finn-hlslib with Xilinx's open ap_types, which the package hls4ml ships,
 3. the suite's own small functional library, ``qnn/hls/include``.
 
+Vitis HLS brings integer types, and no finn-hlslib: where that is missing, the third is taken whatever else is there,
+since the suite's kernels are written against integer types of its own. The evidence says which of the three it was.
+
 Without Vitis HLS environment() lays a folder out that looks like $XILINX_HLS; its libraries are empty archives, since
 integer code calls nothing of them.
 """
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +35,7 @@ __all__ = [
     "find_ap_types",
     "find_finn_deps",
     "find_vitis",
+    "finn_deps_folder",
     "suite_headers",
 ]
 
@@ -45,6 +50,10 @@ _NPY_SOURCE = "cnpy.cpp"
 _MEMBER = "  static const int width = _AP_W;\n"
 _MEMBERS = _MEMBER + "  static const bool sign_flag = _AP_S;\n"
 """finn-hlslib's LabelSelect asks an integer whether it is signed; of the ap_types only those of Vitis HLS tell."""
+
+_DEPS_SETTING = re.compile(
+    r"""^finn_deps:\s*(?P<quote>['"]?)(?P<folder>.+?)(?P=quote)\s*$""", re.MULTILINE | re.IGNORECASE
+)
 
 _COMPILER = """#!/bin/sh
 # g++ as FINN calls it; the file that is the same for every node is compiled already.
@@ -73,11 +82,6 @@ class HlsHeaders:
     """Where Vitis HLS is missing: what stands in for its include folder. Of files of one name the first counts."""
 
     @property
-    def description(self) -> str:
-        """What the headers are called in a message."""
-        return "the suite's library" if self.finn_deps is None else f"the finn-hlslib in {self.finn_deps}"
-
-    @property
     def digest(self) -> str:
         """Of every header, by its path below its folder: the same on any machine."""
         folders = [*self.include]
@@ -102,12 +106,29 @@ def _package_folder(name: str) -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
+def finn_deps_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder that FINN fetches into, there or not: $FINN_DEPS, else what its settings say, else ``finn_deps``.
+
+    Relative ones lie in FINN's package, or in its checkout where that is installed editable. FINN reads one file of
+    settings: $FINN_SETTINGS, else ``settings.yaml`` in that same place, else in ``~/.finn`` (interface/settings.py).
+    None where FINN is not installed.
+    """
+    if (package := _package_folder("finn")) is None:
+        return None
+    root = package.parents[1] if package.parent.name == "src" else package
+    if environ.get("FINN_DEPS"):
+        return root / environ["FINN_DEPS"]
+    kept = [root / "settings.yaml", Path(environ.get("HOME") or Path.home()) / ".finn" / "settings.yaml"]
+    places = [Path(environ["FINN_SETTINGS"])] if environ.get("FINN_SETTINGS") else kept
+    settings = next((place.read_text() for place in places if place.is_file()), "")
+    setting = _DEPS_SETTING.search(settings)
+    return root / Path(setting["folder"] if setting else "finn_deps").expanduser()
+
+
 def find_finn_deps(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The folder with a fetched finn-hlslib: $FINN_DEPS, or else FINN's default folder."""
-    finn = _package_folder("finn")
-    places = [Path(environ["FINN_DEPS"])] if environ.get("FINN_DEPS") else []
-    places += [finn.parents[1] / "finn_deps"] if finn else []
-    return next((place for place in places if (place / "finn-hlslib" / "bnn-library.h").is_file()), None)
+    """FINN's folder where a finn-hlslib has been fetched into it: finn_deps_folder()."""
+    folder = finn_deps_folder(environ)
+    return folder if folder is not None and (folder / "finn-hlslib" / "bnn-library.h").is_file() else None
 
 
 def find_vitis(environ: Mapping[str, str] = os.environ) -> Path | None:
