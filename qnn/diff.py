@@ -103,13 +103,20 @@ def require_equal_rtl(
     try:
         equivalence.require_equal(expected, got, "RTL")
     except EquivalenceError as error:
+        if expected.shape != got.shape:
+            raise
         images = np.flatnonzero((expected != got).any(axis=1))[:_LOCATED].tolist()
         nodes, model = pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded")
         try:
             require_equal_nodes("RTL", pipeline, cell, images, nodes, model, reproducers)
         except EquivalenceError as located:
             raise EquivalenceError(f"{error}\n{located}") from None
-        raise EquivalenceError(f"{error}; every node is right when these images are streamed alone") from None
+        told, design = (
+            f"{error}; every node is right when these images are streamed alone",
+            pipeline.simulated_design(cell),
+        )
+        where = _write_whole(pipeline, cell, expected[: images[-1] + 1], told, design, "RTL", reproducers)
+        raise EquivalenceError(f"{told}\nreproducer: {where}") from None
 
 
 def require_equal_nodes(
@@ -188,7 +195,7 @@ def require_equal_netlist(
         told = str(error)
     else:
         return
-    netlist, dataflow = pipeline.netlist_design(cell), pipeline.dataflow(cell)
+    netlist = pipeline.netlist_design(cell)
     images = np.flatnonzero((expected != run.accumulators).any(axis=1))[:_LOCATED].tolist()
     if images:
         nodes = pipeline.rtl_nodes(cell, images, simulator=pipeline.netlist_simulator(cell))
@@ -197,28 +204,40 @@ def require_equal_netlist(
             require_equal_nodes("netlist", pipeline, cell, images, nodes, model, reproducers, netlist=netlist)
         except EquivalenceError as located:
             raise EquivalenceError(f"{told}\n{located}") from None
+    where = _write_whole(pipeline, cell, expected, told, netlist, "netlist", reproducers, cycles)
+    raise EquivalenceError(f"{told}; no node alone is wrong\nreproducer: {where}")
+
+
+def _write_whole(
+    pipeline: HardwarePipeline[S],
+    cell: S,
+    expected: NDArray[np.int64],
+    told: str,
+    design: HardwareDesign,
+    kind: str,
+    reproducers: Path,
+    cycles: NDArray[np.int64] | None = None,
+) -> Path:
+    """A folder with the whole accelerator and the first images, for what no node shows alone."""
+    dataflow = pipeline.dataflow(cell)
+    streams = Streams(
+        input_bits=_PIXEL_BITS,
+        input_lanes=design.input_bits // _PIXEL_BITS,
+        output_bits=dataflow.output_bits,
+        output_lanes=dataflow.output_lanes,
+        output_signed=dataflow.output_signed,
+    )
+    completions = None if cycles is None else [int(cycle) for cycle in cycles]
     case = NodeCase(
-        name="netlist",
+        name=kind,
         op_type="the whole accelerator",
         model=None,
-        inputs=pipeline.frames(cell, slice(count)),
+        inputs=pipeline.frames(cell, slice(len(expected))),
         expected=expected,
         story=f"{cell}, FINN {dataflow.finn_version}\n{told}",
-        rtl=Rtl(
-            design=netlist,
-            kind="netlist",
-            streams=Streams(
-                input_bits=_PIXEL_BITS,
-                input_lanes=netlist.input_bits // _PIXEL_BITS,
-                output_bits=dataflow.output_bits,
-                output_lanes=dataflow.output_lanes,
-                output_signed=dataflow.output_signed,
-            ),
-            completions_cycles=[int(cycle) for cycle in cycles],
-        ),
+        rtl=Rtl(design=design, kind=kind, streams=streams, completions_cycles=completions),
     )
-    where = reproducer.write(_folder(reproducers, cell, "netlist", "whole"), case)
-    raise EquivalenceError(f"{told}; every node is right when these images are streamed alone\nreproducer: {where}")
+    return reproducer.write(_folder(reproducers, cell, kind, "whole"), case)
 
 
 def require_nodes_alone(

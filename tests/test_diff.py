@@ -109,8 +109,10 @@ def test_images_that_are_wrong_in_the_batch_alone_are_told_so(shared_store: Stor
     expected = pipeline.hardware_model(CELL).network.evaluate(pipeline.images(CELL).pixels)
     got = expected.copy()
     got[5, 1] += 1
-    with pytest.raises(EquivalenceError, match="every node is right when these images are streamed alone"):
+    with pytest.raises(EquivalenceError, match="every node is right when these images are streamed alone") as told:
         diff.require_equal_rtl(pipeline, CELL, expected, got, tmp_path)
+    assert str(told.value).endswith(f"reproducer: {tmp_path / f'{CELL}-RTL-whole'}")
+    assert len(np.load(tmp_path / f"{CELL}-RTL-whole" / "inputs.npy")) == 6
 
 
 @pytest.mark.parametrize(("images", "told"), [([IMAGES], r"\[12\]"), ([-1, 3], r"\[-1\]"), ([], "none")])

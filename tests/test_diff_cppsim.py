@@ -75,17 +75,15 @@ def test_right_programs_are_equal_in_the_first_images_and_in_others(
 def test_a_wrong_program_is_named_and_its_folder_compiles_it_without_this_suite(
     wrong: WithHeaders, tmp_path: Path
 ) -> None:
-    first = [
-        image
-        for image in range(12)
-        if np.isin(wrong.inputs(CELL)[image], wrong.hardware_model(CELL).network.layers[0].thresholds).any()
-    ]
-    found = cpp_hops(wrong, [first[0]], tmp_path / "reproducers")
+    steps = wrong.hardware_model(CELL).network.layers[0].thresholds
+    assert steps is not None
+    image = int(np.flatnonzero(np.isin(wrong.inputs(CELL), steps).any(axis=1))[0])
+    found = cpp_hops(wrong, [image], tmp_path / "reproducers")
     told = [str(hop.difference) for hop in found.values()]
     folders = [tmp_path / "reproducers" / f"{CELL}-{name}-Thresholding_hls_0" for name in ("cppsim", "cppsim-fused")]
     for message, folder in zip(told, folders, strict=True):
         assert (
-            f"the first wrong node is Thresholding_hls_0 (Thresholding_hls), in 1 of 1 images; image {first[0]}, "
+            f"the first wrong node is Thresholding_hls_0 (Thresholding_hls), in 1 of 1 images; image {image}, "
             in message
         )
         assert "thresholds not above it" in message
