@@ -36,6 +36,8 @@ import numpy as np
 Run = tuple[str, int, Callable[[], np.ndarray]]
 
 HERE = Path(__file__).resolve().parent
+ENVIRONMENT = dict(os.environ)
+"""As it is given: FINN sets FINN_DEPS itself when it is imported, to a folder that need not be there."""
 STALLED_VECTORS = 16
 """Vectors of the runs with stalls: the handshakes do not depend on the data."""
 
@@ -92,7 +94,7 @@ def in_python(inputs: np.ndarray) -> np.ndarray:
 def in_cpp(inputs: np.ndarray, shape: list[int]) -> np.ndarray:
     """The node's C++, which takes as many vectors at once as fill an array of this shape."""
     if not (HERE / "cpp" / "include").is_dir():
-        missing = [name for name in ("XILINX_HLS", "FINN_DEPS") if name not in os.environ]
+        missing = [name for name in ("XILINX_HLS", "FINN_DEPS") if name not in ENVIRONMENT]
         if missing:
             raise NotRunError(f"FINN's cppsim needs {' and '.join(missing)} in the environment")
         return execute(inputs, cpp=True)

@@ -54,7 +54,10 @@ def test_a_wrong_node_of_a_netlist_is_named_and_shown(shared_store: Store, tmp_p
     assert "netlist in Verilator: differs" in done.stdout
 
 
-def test_a_netlist_whose_cycles_alone_are_wrong_is_there_whole(shared_store: Store, tmp_path: Path) -> None:
+def test_a_netlist_whose_cycles_alone_are_wrong_is_there_whole(
+    shared_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qnn.pipeline.SIMULATION_SLICES", 1)  # so that the cycles of all images are told
     right = SmallPipeline(store=shared_store)
     pipeline = WithNetlist(store=shared_store, other=right)
     rtl = pipeline.device_run(CELL)
