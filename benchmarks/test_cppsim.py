@@ -14,6 +14,7 @@ from fixtures.recording import Record
 from qnn import diff
 from qnn.cell import Cell
 from qnn.pipeline import Pipeline
+from qnn.reproducer import Cpp
 from qnn.results import Evidence
 from qnn.tools.finn import CppRun, HardwareModel
 from qnn.tools.hls_headers import HlsHeaders
@@ -44,7 +45,8 @@ def test_cppsim_equals_hardware_integers(
         },
     )
     name, images = f"cppsim, {variant} thresholds", range(len(equal))
-    diff.require_equal_nodes(name, pipeline, cell, images, run.nodes, run.model, reproducers)
+    cpp = Cpp(run=run, headers=headers)
+    diff.require_equal_nodes(name, pipeline, cell, images, run.nodes, run.model, reproducers, cpp=cpp)
 
 
 @pytest.mark.one_folding_a_cell

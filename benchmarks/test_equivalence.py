@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fixtures.recording import Record
-from qnn import diff, equivalence, integer
+from qnn import diff, equivalence, float_hops, integer
 from qnn.cell import Cell, Thresholds
 from qnn.datasets import Images
 from qnn.evaluation import Evaluation
@@ -27,17 +27,25 @@ HARDWARE_GRAPH_IMAGES = 10
 
 
 def test_brevitas_layers_equal_exact_integers(
-    evaluation: Evaluation, brevitas_counts: dict[str, Metric], record: Record
+    trained_cell: Cell,
+    pipeline: Pipeline,
+    evaluation: Evaluation,
+    brevitas_counts: dict[str, Metric],
+    reproducers: Path,
+    record: Record,
 ) -> None:
     record(Evidence.PYTHON, **brevitas_counts)
-    evaluation.comparison.require_explained("Brevitas")
+    float_hops.require_explained(float_hops.BREVITAS, pipeline, trained_cell, evaluation.comparison, reproducers)
 
 
 def test_qonnx_equals_exact_integers(
+    trained_cell: Cell,
+    pipeline: Pipeline,
     golden: GoldenNetwork,
     evaluation: Evaluation,
     qonnx_run: dict[str, NDArray[Any]],
     images: Images,
+    reproducers: Path,
     record: Record,
 ) -> None:
     trace = golden.trace(images.pixels)
@@ -52,13 +60,13 @@ def test_qonnx_equals_exact_integers(
         qonnx_codes_off=comparison.float32 + comparison.ties,
         qonnx_images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != qonnx_run["output"].argmax(axis=1))),
     )
-    comparison.require_explained("QONNX")
-    equivalence.require_close_logits(golden, comparison.last_accumulators, qonnx_run["output"], "QONNX")
+    logits = qonnx_run["output"]
+    float_hops.require_explained(float_hops.QONNX, pipeline, trained_cell, comparison, reproducers, logits)
 
 
 @pytest.mark.one_folding_a_cell
 def test_finn_onnx_equals_exact_integers(
-    cell: Cell, pipeline: Pipeline, golden_accumulators: NDArray[np.int64], record: Record
+    cell: Cell, pipeline: Pipeline, golden_accumulators: NDArray[np.int64], reproducers: Path, record: Record
 ) -> None:
     """Of what QONNX is made into before any node is moved or merged."""
     golden, pixels, run = pipeline.golden(cell), pipeline.images(cell).pixels, pipeline.converted_run(cell)
@@ -70,8 +78,7 @@ def test_finn_onnx_equals_exact_integers(
         finn_onnx_codes_off=comparison.float32 + comparison.ties,
         finn_onnx_images_with_other_top1=int(np.count_nonzero(exact.argmax(axis=1) != run["output"].argmax(axis=1))),
     )
-    comparison.require_explained("FINN-ONNX")
-    equivalence.require_close_logits(golden, comparison.last_accumulators, run["output"], "FINN-ONNX")
+    float_hops.require_explained(float_hops.FINN_ONNX, pipeline, cell, comparison, reproducers, run["output"])
 
 
 def test_finn_thresholds_are_exact_or_off_by_float32(
@@ -80,10 +87,12 @@ def test_finn_thresholds_are_exact_or_off_by_float32(
     hardware_model: HardwareModel,
     golden_accumulators: NDArray[np.int64],
     hardware_accumulators: NDArray[np.int64],
+    reproducers: Path,
     record: Record,
 ) -> None:
     golden = pipeline.golden(cell)
-    comparison = equivalence.compare_models(golden, hardware_model)
+    with float_hops.thresholds_located(pipeline, cell, reproducers):
+        comparison = equivalence.compare_models(golden, hardware_model)
     differing = equivalence.images_that_differ(golden, hardware_model, golden_accumulators, hardware_accumulators)
     record(
         Evidence.PYTHON,
@@ -95,7 +104,8 @@ def test_finn_thresholds_are_exact_or_off_by_float32(
         finn_images_with_other_accumulators=differing.accumulators,
         finn_images_with_other_top1=differing.top1,
     )
-    comparison.require_explained()
+    with float_hops.thresholds_located(pipeline, cell, reproducers):
+        comparison.require_explained()
 
 
 def with_exact_thresholds(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
@@ -104,7 +114,9 @@ def with_exact_thresholds(cells: Sequence[Cell]) -> dict[str, tuple[Cell, ...]]:
 
 
 @pytest.mark.cells(grouped=with_exact_thresholds)
-def test_exact_thresholds_leave_no_difference(cells: tuple[Cell, ...], pipeline: Pipeline, record: Record) -> None:
+def test_exact_thresholds_leave_no_difference(
+    cells: tuple[Cell, ...], pipeline: Pipeline, reproducers: Path, record: Record
+) -> None:
     (cell,) = cells
     golden, pixels = pipeline.golden(cell), pipeline.images(cell).pixels
     accumulators = pipeline.evaluation(cell).golden_accumulators
@@ -123,8 +135,8 @@ def test_exact_thresholds_leave_no_difference(cells: tuple[Cell, ...], pipeline:
         finn_images_with_other_accumulators=still.accumulators,
         finn_images_with_other_top1=still.top1,
     )
-    for k, activation in enumerate(left.activations):
-        np.testing.assert_array_equal(activation.other, activation.exact.thresholds, err_msg=f"activation {k}")
+    with float_hops.thresholds_located(pipeline, cell, reproducers):
+        left.require_exact()
     assert (still.accumulators, still.top1) == (0, 0)
 
 
@@ -134,16 +146,14 @@ def test_finn_graph_equals_its_integers(
     hardware_model: HardwareModel,
     hardware_accumulators: NDArray[np.int64],
     graph_run: dict[str, NDArray[Any]],
+    reproducers: Path,
     record: Record,
 ) -> None:
-    pixels = pipeline.images(cell).pixels
-    trace = hardware_model.network.trace(pixels)
+    """Node by node, with the factors and offsets that are left to the host."""
     logits = hardware_model.logits(hardware_accumulators)
     equal = (graph_run["output"] == logits).all(axis=1)
     record(Evidence.PYTHON, graph_images=len(equal), graph_images_equal=int(equal.sum()))
-    for k, codes in enumerate(equivalence.codes_of(graph_run)):
-        np.testing.assert_array_equal(codes, trace[k].codes, err_msg=f"codes of activation {k}")
-    assert equal.all()
+    diff.require_equal_graph(pipeline, cell, range(len(equal)), graph_run, reproducers)
 
 
 @pytest.mark.one_folding_a_cell

@@ -4,18 +4,21 @@ DSP48E1s compute as such, which the RTL's simulation replaces by behavioural cod
 are those that test_resources counts.
 """
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 
 from fixtures.recording import Record
-from qnn import equivalence
+from qnn import diff
 from qnn.cell import Cell
 from qnn.pipeline import DeviceRun, Pipeline
 from qnn.results import Evidence
 
 
 @pytest.mark.netlist
-def test_netlist_equals_rtl(netlist_cell: Cell, pipeline: Pipeline, netlist_run: DeviceRun, record: Record) -> None:
+def test_netlist_equals_rtl(
+    netlist_cell: Cell, pipeline: Pipeline, netlist_run: DeviceRun, reproducers: Path, record: Record
+) -> None:
     rtl, count = pipeline.device_run(netlist_cell), len(netlist_run.accumulators)
     expected, cycles = rtl.accumulators[:count], rtl.completions_cycles[:count]
     record(
@@ -27,5 +30,4 @@ def test_netlist_equals_rtl(netlist_cell: Cell, pipeline: Pipeline, netlist_run:
         host_build_netlist_s=netlist_run.build_s,
         host_simulate_netlist_s=netlist_run.host_s,
     )
-    equivalence.require_equal(expected, netlist_run.accumulators, "netlist")
-    np.testing.assert_array_equal(netlist_run.completions_cycles, cycles, "the cycle in which each image is done")
+    diff.require_equal_netlist(pipeline, netlist_cell, rtl, netlist_run, reproducers)

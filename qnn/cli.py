@@ -378,7 +378,7 @@ def _diff(options: argparse.Namespace) -> None:
     table = Table("hop", "integers compared", "off by float32", "", box=None, pad_edge=False)
     differing = []
     with console.status("building what is not in the store ..."):
-        for hop in diff.hops(pipeline, cell, options.image):
+        for hop in diff.hops(pipeline, cell, options.image, options.results / "reproducers"):
             verdict = "not run" if hop.not_run else "differs" if hop.difference else "equal"
             table.add_row(hop.name, f"{hop.compared:,}", f"{hop.float32:,}", verdict)
             differing += [hop] if hop.not_run or hop.difference else []
@@ -386,10 +386,6 @@ def _diff(options: argparse.Namespace) -> None:
     console.print(table)
     for hop in differing:
         console.print(f"\n{hop.name}: {hop.not_run or hop.difference}", soft_wrap=True)
-        if hop.divergence is not None and hop.model is not None:
-            folder = options.results / "reproducers"
-            where = diff.write_reproducer(pipeline, cell, hop.divergence, hop.model, options.image, folder)
-            console.print(f"reproducer: {where}", soft_wrap=True)
     if names := [hop.name for hop in differing if hop.difference]:
         raise EquivalenceError(f"{cell} differs at: {', '.join(names)}")
 

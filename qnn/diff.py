@@ -6,36 +6,46 @@ streamlined graph, hardware graph,   against FINN's integers: every node, exactl
 cppsim, RTL
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from qnn import equivalence, reproducer
+from qnn import equivalence, float_hops, reproducer
 from qnn.cell import Cell
 from qnn.divergence import Divergence, first_divergence, stages
-from qnn.equivalence import Codes, Products
-from qnn.errors import CellError, EquivalenceError, QnnError
-from qnn.pipeline import CPPSIM_IMAGES, HardwarePipeline, Pipeline, S
+from qnn.errors import CellError, EquivalenceError, QnnError, SimulationError
+from qnn.float_hops import FloatHop
+from qnn.hdl import HardwareDesign
+from qnn.nodes import STALLS, check_node, node_functions
+from qnn.pipeline import CPPSIM_IMAGES, DeviceRun, HardwarePipeline, Pipeline, S
+from qnn.reproducer import Cpp, NodeCase, Rtl, Streams
 from qnn.tools.finn import NodeValues
 
 __all__ = [
     "Hop",
     "first_wrong",
     "hops",
+    "require_equal_graph",
+    "require_equal_netlist",
     "require_equal_nodes",
     "require_equal_rtl",
+    "require_nodes_alone",
     "streamlined_nodes",
     "write_reproducer",
 ]
 
+T = TypeVar("T")
 
 _PIXEL_BITS = 8
 _LOCATED = 16
-"""Images with which a wrong node is looked for, at most."""
+"""Images with which a wrong node is looked for, at most; a reproducer has so many to either side of the first one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +58,37 @@ class Hop:
     float32: int
     """Of these, how many differ as float32 explains; 0 where that is no excuse."""
     difference: str | None
-    """The first one that nothing explains; None where there is none."""
-    divergence: Divergence | None = None
-    """The same where a node of FINN's is at fault."""
-    model: Path | None = None
-    """An ONNX file that has that node."""
+    """The first one that nothing explains, with what shows it without this suite; None where there is none."""
     not_run: str | None = None
     """Why the hop could not run."""
 
 
-def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Iterator[Hop]:
+def hops(pipeline: Pipeline, cell: Cell, images: Sequence[int], reproducers: Path) -> Iterator[Hop]:
     """Every hop of a cell with a folding, on images of the test set by their numbers, in order.
 
-    A hop that cannot run says why, and the others go on. Raises CellError where the data set has no such image.
+    Where one differs it leaves a folder below `reproducers` that shows it without this suite. A hop that cannot run
+    says why, and the others go on. Raises CellError where the data set has no such image.
     """
     count = len(pipeline.images(cell))
+    images = sorted(set(images))
     wrong = [image for image in images if not 0 <= image < count]
     if wrong or not images:
         raise CellError(f"{cell.dataset} has the test images 0 to {count - 1}, not {wrong or 'none'}")
-    runs: dict[str, Callable[[Pipeline, Cell, Sequence[int]], Hop]] = {
-        "Brevitas": _brevitas,
-        "QONNX": _qonnx,
-        "FINN-ONNX": _converted,
+    runs: dict[str, Callable[[Pipeline, Cell, Sequence[int], Path], Hop]] = {
+        **{
+            hop.name: partial(_against_exact, hop)
+            for hop in (float_hops.BREVITAS, float_hops.QONNX, float_hops.FINN_ONNX)
+        },
         "FINN's thresholds": _thresholds,
         "streamlined graph": _streamlined,
         "hardware graph": _hardware_graph,
         "cppsim": _cppsim,
-        "cppsim, fused": _fused_cppsim,
+        "cppsim, fused": partial(_cppsim, fused=True),
         "RTL": _rtl,
     }
     for name, run in runs.items():
         try:
-            yield run(pipeline, cell, images)
+            yield run(pipeline, cell, images, reproducers)
         except QnnError as error:
             yield Hop(name=name, compared=0, float32=0, difference=None, not_run=str(error))
 
@@ -94,13 +103,20 @@ def require_equal_rtl(
     try:
         equivalence.require_equal(expected, got, "RTL")
     except EquivalenceError as error:
+        if expected.shape != got.shape:
+            raise
         images = np.flatnonzero((expected != got).any(axis=1))[:_LOCATED].tolist()
         nodes, model = pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded")
         try:
             require_equal_nodes("RTL", pipeline, cell, images, nodes, model, reproducers)
         except EquivalenceError as located:
             raise EquivalenceError(f"{error}\n{located}") from None
-        raise EquivalenceError(f"{error}; every node is right when these images are streamed alone") from None
+        told, design = (
+            f"{error}; every node is right when these images are streamed alone",
+            pipeline.simulated_design(cell),
+        )
+        where = _write_whole(pipeline, cell, expected[: images[-1] + 1], told, design, "RTL", reproducers)
+        raise EquivalenceError(f"{told}\nreproducer: {where}") from None
 
 
 def require_equal_nodes(
@@ -111,46 +127,218 @@ def require_equal_nodes(
     nodes: Sequence[NodeValues],
     model: Path,
     reproducers: Path,
+    *,
+    cpp: Cpp | None = None,
+    netlist: HardwareDesign | None = None,
 ) -> None:
     """Raise EquivalenceError unless a hop's `nodes`, which `model` has, give FINN's integers for these images.
 
-    It names the first wrong node, and a folder below `reproducers` that shows it without this suite.
+    It names the first wrong node, and a folder below `reproducers` that shows it without this suite. `cpp` is the run
+    that the nodes are from, where it was of C++, and `netlist` the accelerator's, where it was that.
     """
     found = first_wrong(name, pipeline, cell, images, nodes)
     if found is not None:
-        where = write_reproducer(pipeline, cell, found, model, images, reproducers)
+        where = write_reproducer(pipeline, cell, found, model, images, reproducers, cpp=cpp, netlist=netlist)
         raise EquivalenceError(f"{found}\nreproducer: {where}")
 
 
-def write_reproducer(
-    pipeline: HardwarePipeline[S], cell: S, divergence: Divergence, model: Path, images: Sequence[int], folder: Path
+def require_equal_graph(
+    pipeline: HardwarePipeline[S], cell: S, images: Sequence[int], run: Mapping[str, NDArray[Any]], reproducers: Path
+) -> None:
+    """The same of the streamlined graph, as graph_run() has it for these images, and of what is left to the host."""
+    name, model, hardware = "streamlined graph", pipeline.graph(cell, "streamlined"), pipeline.hardware_model(cell)
+    nodes = streamlined_nodes(run)
+    require_equal_nodes(name, pipeline, cell, images, nodes, model, reproducers)
+    accumulators = nodes[-1].values
+    expected, got = hardware.logits(accumulators), run["output"]
+    wrong = np.argwhere(~(got == expected))  # what is not a number is not equal
+    if len(wrong):
+        row, channel = map(int, wrong[0])
+        graph = onnx.load(str(model)).graph
+        last = [node for node in graph.node if node.op_type == "MatMul"][-1]
+        tail = reproducer.between(graph, last.output[0], graph.output[0].name)
+        shown = slice(max(0, row - _LOCATED), row + _LOCATED)
+        told = (
+            f"{name}: the first wrong nodes are {', '.join(tail)}, in {len(np.unique(wrong[:, 0]))} of {len(images)} "
+            f"images; image {images[row]}, channel {channel}: expected {expected[row, channel]:.9g}, got "
+            f"{got[row, channel]:.9g}; the accumulator is {accumulators[row, channel]}, the factor "
+            f"{np.broadcast_to(hardware.tail_scale, got.shape)[row, channel]:.9g}, the offset "
+            f"{np.broadcast_to(hardware.tail_bias, got.shape)[row, channel]:.9g}"
+        )
+        case = NodeCase(
+            name=tail[-1],
+            op_type=tail[-1].partition("_")[0],
+            model=model,
+            nodes=tail,
+            inputs=accumulators[shown],
+            expected=expected[shown],
+            story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{told}",
+        )
+        where = reproducer.write(_folder(reproducers, cell, name, case.name), case)
+        raise EquivalenceError(f"{told}\nreproducer: {where}")
+
+
+def require_equal_netlist(
+    pipeline: HardwarePipeline[S], cell: S, rtl: DeviceRun, run: DeviceRun, reproducers: Path
+) -> None:
+    """Raise EquivalenceError unless a netlist gives what its RTL gives for the first images, in the same cycles.
+
+    It names the first wrong node, and a folder below `reproducers` with its netlist, or with the whole accelerator's
+    where only that shows it.
+    """
+    count = len(run.accumulators)
+    expected, cycles = rtl.accumulators[:count], rtl.completions_cycles[:count]
+    try:
+        equivalence.require_equal(expected, run.accumulators, "netlist")
+        equivalence.require_equal(cycles[:, None], run.completions_cycles[:, None], "cycles of the netlist")
+    except EquivalenceError as error:
+        told = str(error)
+    else:
+        return
+    netlist = pipeline.netlist_design(cell)
+    images = np.flatnonzero((expected != run.accumulators).any(axis=1))[:_LOCATED].tolist()
+    if images:
+        nodes = pipeline.rtl_nodes(cell, images, simulator=pipeline.netlist_simulator(cell))
+        try:
+            model = pipeline.graph(cell, "folded")
+            require_equal_nodes("netlist", pipeline, cell, images, nodes, model, reproducers, netlist=netlist)
+        except EquivalenceError as located:
+            raise EquivalenceError(f"{told}\n{located}") from None
+    where = _write_whole(pipeline, cell, expected, told, netlist, "netlist", reproducers, cycles)
+    raise EquivalenceError(f"{told}; no node alone is wrong\nreproducer: {where}")
+
+
+def _write_whole(
+    pipeline: HardwarePipeline[S],
+    cell: S,
+    expected: NDArray[np.int64],
+    told: str,
+    design: HardwareDesign,
+    kind: str,
+    reproducers: Path,
+    cycles: NDArray[np.int64] | None = None,
 ) -> Path:
-    """A folder below `folder` with the one wrong node of `model`, what it has to give for `images`, and a script."""
+    """A folder with the whole accelerator and the first images, for what no node shows alone."""
+    dataflow = pipeline.dataflow(cell)
+    streams = Streams(
+        input_bits=_PIXEL_BITS,
+        input_lanes=design.input_bits // _PIXEL_BITS,
+        output_bits=dataflow.output_bits,
+        output_lanes=dataflow.output_lanes,
+        output_signed=dataflow.output_signed,
+    )
+    completions = None if cycles is None else [int(cycle) for cycle in cycles]
+    case = NodeCase(
+        name=kind,
+        op_type="the whole accelerator",
+        model=None,
+        inputs=pipeline.frames(cell, slice(len(expected))),
+        expected=expected,
+        story=f"{cell}, FINN {dataflow.finn_version}\n{told}",
+        rtl=Rtl(design=design, kind=kind, streams=streams, completions_cycles=completions),
+    )
+    return reproducer.write(_folder(reproducers, cell, kind, "whole"), case)
+
+
+def require_nodes_alone(
+    checks: Callable[[], T], pipeline: HardwarePipeline[S], cell: S, reproducers: Path, *, netlist: bool = False
+) -> T:
+    """What node_checks(), or netlist_node_checks() where `netlist`, gives; its errors with a reproducer of the node.
+
+    Raises EquivalenceError.
+    """
+    try:
+        return checks()
+    except (EquivalenceError, SimulationError):
+        alone = pipeline.netlist_alone if netlist else pipeline.node_alone
+        for name, function in node_functions(pipeline.dataflow(cell), pipeline.hardware_model(cell)).items():
+            node = alone(cell, name)
+            try:
+                check_node(function, pipeline.node_simulator(node), node.memories)
+            except (EquivalenceError, SimulationError) as error:
+                kind = "netlist" if netlist else "RTL"
+                design = pipeline.netlist_design(cell) if netlist else pipeline.simulated_design(cell)
+                given, taken, vectors = function.input, function.output, function.directed_vectors()
+                case = NodeCase(
+                    name=name,
+                    op_type=design.node(name).op_type,
+                    model=pipeline.graph(cell, "folded"),
+                    inputs=vectors,
+                    expected=function.evaluate(vectors),
+                    story=f"{cell}, FINN {design.finn_version}\n{kind} of a node alone: {error}",
+                    rtl=Rtl(
+                        design=reproducer.only_node(design, name),
+                        kind=kind,
+                        streams=Streams(
+                            input_bits=given.bits,
+                            input_lanes=given.lanes,
+                            output_bits=taken.bits,
+                            output_lanes=taken.lanes,
+                            output_signed=taken.signed,
+                        ),
+                        stalls=STALLS,
+                        interval_cycles=function.interval_cycles,
+                    ),
+                )
+                where = reproducer.write(_folder(reproducers, cell, f"{kind} alone", name), case)
+                raise EquivalenceError(f"{error}\nreproducer: {where}") from None
+        raise
+
+
+def _folder(reproducers: Path, cell: object, hop: str, node: str) -> Path:
+    """Of its own for each node at each hop of a cell."""
+    return reproducers / f"{cell}-{re.sub(r'[^A-Za-z0-9]+', '-', hop.replace(chr(39), ''))}-{node}"
+
+
+def write_reproducer(
+    pipeline: HardwarePipeline[S],
+    cell: S,
+    divergence: Divergence,
+    model: Path,
+    images: Sequence[int],
+    folder: Path,
+    *,
+    cpp: Cpp | None = None,
+    netlist: HardwareDesign | None = None,
+) -> Path:
+    """A folder below `folder` with the one wrong node of `model`, what it has to give for `images`, and a script.
+
+    It has the images around the first wrong one. `cpp` and `netlist` as for require_equal_nodes().
+    """
+    place = list(images).index(divergence.image)
+    images = images[max(0, place - _LOCATED) : place + _LOCATED]
     values = stages(pipeline.hardware_model(cell).network, pipeline.inputs(cell)[list(images)])
-    case = reproducer.NodeCase(
+    rtl = None
+    if divergence.op_type.endswith("_rtl"):
+        rtl = _node_rtl(pipeline, cell, divergence.node, netlist)
+    case = NodeCase(
         name=divergence.node,
         op_type=divergence.op_type,
         model=model,
         inputs=values[divergence.takes],
         expected=values[divergence.gives],
         story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{divergence}",
-        in_cpp=divergence.op_type.endswith("_hls"),
+        rtl=rtl,
+        cpp=cpp if divergence.op_type.endswith("_hls") else None,
     )
-    target = folder / f"{cell}-{divergence.node}"
-    if not divergence.op_type.endswith("_rtl"):
-        return reproducer.write(target, case)
+    return reproducer.write(_folder(folder, cell, divergence.hop, divergence.node), case)
+
+
+def _node_rtl(pipeline: HardwarePipeline[S], cell: S, name: str, netlist: HardwareDesign | None) -> Rtl:
     layers = pipeline.dataflow(cell).layers
-    place = next(k for k, layer in enumerate(layers) if layer.name == divergence.node)
+    place = next(k for k, layer in enumerate(layers) if layer.name == name)
     before, own = layers[place - 1], layers[place]
-    streams = reproducer.Streams(
-        input_bits=before.output_bits if place else _PIXEL_BITS,
-        input_lanes=before.output_lanes if place else own.output_lanes,
-        output_bits=own.output_bits,
-        output_lanes=own.output_lanes,
-        output_signed=own.output_signed,
+    return Rtl(
+        design=reproducer.only_node(netlist or pipeline.simulated_design(cell), name),
+        kind="netlist" if netlist else "RTL",
+        streams=Streams(
+            input_bits=before.output_bits if place else _PIXEL_BITS,
+            input_lanes=before.output_lanes if place else own.output_lanes,
+            output_bits=own.output_bits,
+            output_lanes=own.output_lanes,
+            output_signed=own.output_signed,
+        ),
     )
-    design = reproducer.only_node(pipeline.simulated_design(cell), divergence.node)
-    return reproducer.write(target, case, design, streams)
 
 
 def first_wrong(
@@ -161,16 +349,7 @@ def first_wrong(
     return first_divergence(name, pipeline.hardware_model(cell).network, pixels, nodes, images)
 
 
-def _against_exact(
-    name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], codes: Codes, products: Products
-) -> Hop:
-    golden, pixels = pipeline.golden(cell), pipeline.images(cell).pixels[list(images)]
-    found = equivalence.compare_forward_pass(golden, golden.trace(pixels), codes, pixels, products)
-    found = replace(found, images=tuple(np.asarray(images)[rows] for rows in found.images))
-    return _judged(name, found.compared, found.float32 + found.ties, lambda: found.require_explained(name))
-
-
-def _judged(name: str, compared: int, float32: int, require: Callable[[], None]) -> Hop:
+def _judged(name: str, compared: int, float32: int, require: Callable[[], object]) -> Hop:
     difference = None
     try:
         require()
@@ -179,48 +358,31 @@ def _judged(name: str, compared: int, float32: int, require: Callable[[], None])
     return Hop(name=name, compared=compared, float32=float32, difference=difference)
 
 
-def _brevitas(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    from qnn import inference  # torch takes seconds
-
-    given = inference.run(pipeline.network(cell), pipeline.images(cell).pixels[list(images)])
-    return _against_exact("Brevitas", pipeline, cell, images, given.codes, given.products)
-
-
-def _of(images: Sequence[int], run: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Rows of some images out of what was executed on the whole test set."""
-    return {name: array[list(images)] for name, array in run.items()}
+def _against_exact(hop: FloatHop, pipeline: Pipeline, cell: Cell, images: Sequence[int], reproducers: Path) -> Hop:
+    golden, pixels = pipeline.golden(cell), pipeline.images(cell).pixels[list(images)]
+    run = hop.run(pipeline, cell, images)
+    found = equivalence.compare_forward_pass(golden, golden.trace(pixels), run.codes, pixels, run.products)
+    require = partial(float_hops.require_explained, hop, pipeline, cell, found.of_images(images), reproducers)
+    return _judged(hop.name, found.compared, found.float32 + found.ties, require)
 
 
-def _qonnx(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    run = _of(images, pipeline.qonnx_run(cell))
-    codes, products = equivalence.codes_of(run), equivalence.products_of(run)
-    return _against_exact("QONNX", pipeline, cell, images, codes, products)
-
-
-def _converted(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    run = _of(images, pipeline.converted_run(cell))
-    products = equivalence.scaled_products_of(run, pipeline.golden(cell))
-    return _against_exact("FINN-ONNX", pipeline, cell, images, equivalence.codes_of(run), products)
-
-
-def _thresholds(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
+def _thresholds(pipeline: Pipeline, cell: Cell, images: Sequence[int], reproducers: Path) -> Hop:
     del images  # of all images
-    found = equivalence.compare_models(pipeline.golden(cell), pipeline.hardware_model(cell))
-    return _judged("FINN's thresholds", found.thresholds, found.float32 + found.ties, found.require_explained)
+    name, count = "FINN's thresholds", sum(map(np.size, pipeline.hardware_model(cell).thresholds))
+    try:
+        with float_hops.thresholds_located(pipeline, cell, reproducers):
+            found = equivalence.compare_models(pipeline.golden(cell), pipeline.hardware_model(cell))
+            found.require_explained()
+    except EquivalenceError as error:
+        return Hop(name=name, compared=count, float32=0, difference=str(error))
+    return Hop(name=name, compared=count, float32=found.float32 + found.ties, difference=None)
 
 
-def _exactly(
-    name: str, pipeline: Pipeline, cell: Cell, images: Sequence[int], nodes: Sequence[NodeValues], model: Path
-) -> Hop:
-    found = first_wrong(name, pipeline, cell, images, nodes)
-    compared = sum(node.values.size for node in nodes)
-    difference = None if found is None else str(found)
-    return Hop(name=name, compared=compared, float32=0, difference=difference, divergence=found, model=model)
-
-
-def _streamlined(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    nodes = streamlined_nodes(_of(images, pipeline.graph_run(cell)))
-    return _exactly("streamlined graph", pipeline, cell, images, nodes, pipeline.graph(cell, "streamlined"))
+def _streamlined(pipeline: Pipeline, cell: Cell, images: Sequence[int], reproducers: Path) -> Hop:
+    run = {name: array[list(images)] for name, array in pipeline.graph_run(cell).items()}
+    compared = sum(node.values.size for node in streamlined_nodes(run))
+    require = partial(require_equal_graph, pipeline, cell, images, run, reproducers)
+    return _judged("streamlined graph", compared, 0, require)
 
 
 def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
@@ -240,23 +402,34 @@ def streamlined_nodes(run: Mapping[str, NDArray[Any]]) -> list[NodeValues]:
     ]
 
 
-def _hardware_graph(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    nodes = pipeline.graph_nodes(cell, images)
-    return _exactly("hardware graph", pipeline, cell, images, nodes, pipeline.graph(cell, "hardware"))
+def _exactly(
+    name: str,
+    pipeline: Pipeline,
+    cell: Cell,
+    images: Sequence[int],
+    nodes: Sequence[NodeValues],
+    model: Path,
+    reproducers: Path,
+    cpp: Cpp | None = None,
+) -> Hop:
+    require = partial(require_equal_nodes, name, pipeline, cell, images, nodes, model, reproducers, cpp=cpp)
+    return _judged(name, sum(node.values.size for node in nodes), 0, require)
 
 
-def _cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int], *, fused: bool = False) -> Hop:
+def _hardware_graph(pipeline: Pipeline, cell: Cell, images: Sequence[int], reproducers: Path) -> Hop:
+    nodes, model = pipeline.graph_nodes(cell, images), pipeline.graph(cell, "hardware")
+    return _exactly("hardware graph", pipeline, cell, images, nodes, model, reproducers)
+
+
+def _cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int], reproducers: Path, *, fused: bool = False) -> Hop:
+    """`fused`: with the activations in the matrix units."""
     known = max(images) < CPPSIM_IMAGES
-    run, _ = pipeline.cppsim_run(cell, standalone_thresholds=not fused, images=None if known else images)
+    run, headers = pipeline.cppsim_run(cell, standalone_thresholds=not fused, images=None if known else images)
     nodes = [replace(node, values=node.values[list(images)]) if known else node for node in run.nodes]
-    return _exactly("cppsim, fused" if fused else "cppsim", pipeline, cell, images, nodes, run.model)
+    name, cpp = "cppsim, fused" if fused else "cppsim", Cpp(run=run, headers=headers)
+    return _exactly(name, pipeline, cell, images, nodes, run.model, reproducers, cpp)
 
 
-def _fused_cppsim(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    """With the activations in the matrix units."""
-    return _cppsim(pipeline, cell, images, fused=True)
-
-
-def _rtl(pipeline: Pipeline, cell: Cell, images: Sequence[int]) -> Hop:
-    nodes = pipeline.rtl_nodes(cell, images)
-    return _exactly("RTL", pipeline, cell, images, nodes, pipeline.graph(cell, "folded"))
+def _rtl(pipeline: Pipeline, cell: Cell, images: Sequence[int], reproducers: Path) -> Hop:
+    nodes, model = pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded")
+    return _exactly("RTL", pipeline, cell, images, nodes, model, reproducers)

@@ -5,7 +5,7 @@ only as ``qnn.thresholding`` allows; a model below FINN's graph may not differ a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -154,12 +154,27 @@ class CodesComparison:
             if layer is not None:
                 layer.require_explained(f"{name}, layer {k}")
 
-    def _first_image(self, k: int) -> str:
-        """The image of activation k's first code without an explanation, for a message; nothing where there is none."""
+    def unexplained_images(self, k: int) -> NDArray[np.int64]:
+        """Images, ascending, in which a code of activation k has no explanation."""
         activation, images = self.activations[k], self.images[k]
         rows = np.flatnonzero((activation.verdicts == Verdict.UNEXPLAINED).any(axis=1))
         # The input quantiser is one channel, which every pixel of an image goes through.
-        return f", first image {images[rows[0] * len(images) // len(activation.verdicts)]}" if len(rows) else ""
+        return np.unique(images[rows * len(images) // max(len(activation.verdicts), 1)])
+
+    def _first_image(self, k: int) -> str:
+        """The image of activation k's first code without an explanation, for a message; nothing where there is none."""
+        images = self.unexplained_images(k)
+        return f", first image {images[0]}" if len(images) else ""
+
+    def of_images(self, numbers: Sequence[int]) -> "CodesComparison":
+        """The same where the images that were compared have these numbers in the data set, ascending."""
+        known = np.asarray(numbers)
+        places = [np.column_stack([known[layer.places[:, 0]], layer.places[:, 1]]) for layer in self.sums]
+        return replace(
+            self,
+            images=tuple(known[rows] for rows in self.images),
+            sums=tuple(replace(layer, places=own) for layer, own in zip(self.sums, places, strict=True)),
+        )
 
 
 def compare_forward_pass(
@@ -333,6 +348,12 @@ class ModelComparison:
         """Raise EquivalenceError, naming activation, channel and step, where a threshold has no explanation."""
         for k, activation in enumerate(self.activations):
             activation.require_explained(f"FINN's thresholds of activation {k}")
+
+    def require_exact(self) -> None:
+        """Raise EquivalenceError, naming activation, channel and step, where a threshold is not the exact one."""
+        for k, activation in enumerate(self.activations):
+            for first in activation.differences():
+                raise EquivalenceError(f"exact thresholds of activation {k}: {first}")
 
 
 def compare_models(golden: GoldenNetwork, hardware: HardwareModel) -> ModelComparison:

@@ -71,6 +71,11 @@ class NodeFunction:
     lowest: int = 0
     """The code below all thresholds."""
 
+    @property
+    def interval_cycles(self) -> int:
+        """What a vector takes without stalls: FINN's expected cycles, or its beats where these are more."""
+        return max(self.cycles, self.input.beats, self.output.beats)
+
     def evaluate(self, vectors: NDArray[np.int64]) -> NDArray[np.int64]:
         """Outputs [vectors, outputs] of vectors [vectors, inputs]."""
         if self.weights is not None:
@@ -187,8 +192,7 @@ def check_node(
     """Let a node compute the directed vectors, with and without stalls, and hold it against `function`.
 
     `simulator` is the node's program (qnn.tools.node_simulation.build), and `contents` those of its memories; `scope`
-    as for node_simulation.run(). Without stalls a vector takes `function.cycles`, or as many as its beats where that
-    is more.
+    as for node_simulation.run(). Without stalls a vector takes `function.interval_cycles`.
 
     Raises EquivalenceError, naming node, channel, vector, expected, got and the thresholds or the weight; and, naming
     the node, what node_simulation.run() raises where it stands still or breaks a handshake.
@@ -199,7 +203,7 @@ def check_node(
             function, simulator, contents, vectors[:STALLED_VECTORS] if stalls else vectors, stalls, scope=scope
         )
     intervals, counts = np.unique(np.diff(run.completions_cycles), return_counts=True)
-    interval, due = int(intervals[counts.argmax()]), max(function.cycles, function.input.beats, function.output.beats)
+    interval, due = int(intervals[counts.argmax()]), function.interval_cycles
     if interval != due:
         raise EquivalenceError(f"{function.name}: a vector takes {interval:,} cycles instead of {due:,}")
     return NodeCheck(

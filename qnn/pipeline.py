@@ -431,12 +431,12 @@ class HardwarePipeline(ABC, Generic[S]):
 
     def netlist_node_checks(self, cell: S) -> dict[str, NodeCheck]:
         """The same of every node's synthesised netlist."""
+        return self._checks(cell, self.netlist_design(cell).digest, lambda name: self.netlist_alone(cell, name))
 
-        def alone(name: str) -> HardwareDesign:
-            text = self.node_synthesis(cell, name).netlist.read_text()
-            return netlist.netlist_design(self.node_alone(cell, name), {yosys.NEUTRAL: text})
-
-        return self._checks(cell, self._netlist_design(cell).digest, alone)
+    def netlist_alone(self, cell: S, name: str) -> HardwareDesign:
+        """One node's synthesised netlist as a design of its own."""
+        text = self.node_synthesis(cell, name).netlist.read_text()
+        return netlist.netlist_design(self.node_alone(cell, name), {yosys.NEUTRAL: text})
 
     def _checks(self, cell: S, digest: str, alone: Callable[[str], HardwareDesign]) -> dict[str, NodeCheck]:
         """`digest` is of the whole design that the nodes are taken from."""
@@ -554,7 +554,7 @@ class HardwarePipeline(ABC, Generic[S]):
 
         return self.store.get_or_build("stepped-library", key, build) / "design.so"
 
-    def _netlist_design(self, cell: S) -> HardwareDesign:
+    def netlist_design(self, cell: S) -> HardwareDesign:
         """The whole accelerator with each node's netlist, and the models of all cells that occur."""
         return netlist.netlist_design(self.design(cell), self._netlists(cell))
 
@@ -563,10 +563,16 @@ class HardwarePipeline(ABC, Generic[S]):
 
         DSP48E1s, block RAMs and shift registers are simulated as the netlist has them (``qnn.tools.netlist``).
         """
-        design = self._netlist_design(cell)
-        # So few images take seconds either way; the compiler takes longer than they do.
-        folder, key = self._verilated("netlist-simulator", design, brief=True)
+        folder, key = self._netlist_simulator(cell)
         return self._simulated(cell, folder, key, NETLIST_IMAGES, [])
+
+    def netlist_simulator(self, cell: S) -> verilator.Simulator:
+        """The synthesised netlist as a program that simulates it."""
+        return verilator.Simulator.open(self._netlist_simulator(cell)[0])
+
+    def _netlist_simulator(self, cell: S) -> tuple[Path, str]:
+        # So few images take seconds either way; the compiler takes longer than they do.
+        return self._verilated("netlist-simulator", self.netlist_design(cell), brief=True)
 
     def _simulated(
         self, cell: S, folder: Path, simulator_key: str, count: int, edited: list[str], *, slices: int = 1

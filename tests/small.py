@@ -1,5 +1,8 @@
 """A network of two layers that FINN compiles in seconds, in place of the study's."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,3 +89,16 @@ class WrongRtl(SmallPipeline):
             verilator.build(self.simulated_design(cell), folder, brief=True, library=self.verilator_library())
 
         return verilator.Simulator.open(self.store.get_or_build("simulator", f"wrong-{self.wrong}", build))
+
+
+def run_reproducer(folder: Path, *, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    """As its reader would: from elsewhere, without the suite on the path. `path` is another search path."""
+    return subprocess.run(
+        [sys.executable, "-P", "-W", "ignore", folder / "reproduce.py"],
+        cwd=folder.parent,
+        env=os.environ if path is None else {**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )

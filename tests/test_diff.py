@@ -19,7 +19,7 @@ WRONG = "MVAU_rtl_0"
 
 
 def without_cppsim(*_arguments: object, **_options: object) -> None:
-    """It takes g++ a minute; tests/test_cppsim.py is about it."""
+    """It takes g++ a minute; tests/test_diff_cppsim.py is about it."""
     raise ToolMissing("no compiler")
 
 
@@ -29,8 +29,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_right_network_is_equal_at_every_hop_that_can_run(shared_store: Store) -> None:
-    found = list(diff.hops(SmallPipeline(store=shared_store), CELL, [3, 7]))
+def test_a_right_network_is_equal_at_every_hop_that_can_run(shared_store: Store, tmp_path: Path) -> None:
+    found = list(diff.hops(SmallPipeline(store=shared_store), CELL, [3, 7], tmp_path))
     assert [hop.name for hop in found if hop.not_run is None] == [
         "Brevitas",
         "QONNX",
@@ -48,14 +48,18 @@ def test_a_right_network_is_equal_at_every_hop_that_can_run(shared_store: Store)
     assert {hop.name: hop.compared for hop in found}["streamlined graph"] == 2 * (16 + 8 + 8 + 4)
 
 
-def test_the_first_wrong_hop_and_node_are_named_with_the_image_of_the_data_set(shared_store: Store) -> None:
-    found = {hop.name: hop for hop in diff.hops(WrongRtl(store=shared_store, wrong=WRONG), CELL, [3, 7])}
+def test_the_first_wrong_hop_and_node_are_named_with_the_image_of_the_data_set(
+    shared_store: Store, tmp_path: Path
+) -> None:
+    found = {hop.name: hop for hop in diff.hops(WrongRtl(store=shared_store, wrong=WRONG), CELL, [3, 7], tmp_path)}
     assert [name for name, hop in found.items() if hop.difference] == ["RTL"]
     assert f"the first wrong node is {WRONG} (MVAU_rtl)" in str(found["RTL"].difference)
     assert "; image 3, channel 0: expected" in str(found["RTL"].difference)
 
 
-def test_a_wrong_node_of_a_graph_is_named_too(shared_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_node_of_a_graph_is_named_too(
+    shared_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     right = Pipeline.graph_nodes
 
     def wrong(self: Pipeline, cell: Cell, images: Sequence[int]) -> list[NodeValues]:
@@ -63,12 +67,14 @@ def test_a_wrong_node_of_a_graph_is_named_too(shared_store: Store, monkeypatch: 
         return [*nodes[:2], replace(nodes[2], values=nodes[2].values + 1), *nodes[3:]]
 
     monkeypatch.setattr(Pipeline, "graph_nodes", wrong)
-    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=shared_store), CELL, [5])}
+    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=shared_store), CELL, [5], tmp_path)}
     assert "the first wrong node is Thresholding_1 (Thresholding)" in str(found["hardware graph"].difference)
     assert found["RTL"].difference is None
 
 
-def test_a_wrong_code_of_brevitas_is_named_with_its_image(shared_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_code_of_qonnx_is_named_with_its_image(
+    shared_store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     right = Pipeline.qonnx_run
 
     def wrong(self: Pipeline, cell: Cell) -> dict[str, np.ndarray]:
@@ -78,7 +84,7 @@ def test_a_wrong_code_of_brevitas_is_named_with_its_image(shared_store: Store, m
         return {**run, "codes_1": codes}
 
     monkeypatch.setattr(Pipeline, "qonnx_run", wrong)
-    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=shared_store), CELL, [3, 7])}
+    found = {hop.name: hop for hop in diff.hops(SmallPipeline(store=shared_store), CELL, [3, 7], tmp_path)}
     assert "QONNX, activation 1, first image 7: " in str(found["QONNX"].difference)
 
 
@@ -91,7 +97,7 @@ def test_wrong_accumulators_of_the_rtl_are_told_with_the_node_and_a_reproducer(
     assert (got != expected).any()
     with pytest.raises(EquivalenceError) as told:
         diff.require_equal_rtl(pipeline, CELL, expected, got, tmp_path)
-    folder = tmp_path / f"{CELL}-{WRONG}"
+    folder = tmp_path / f"{CELL}-RTL-{WRONG}"
     assert f"the first wrong node is {WRONG} (MVAU_rtl)" in str(told.value)
     assert str(told.value).endswith(f"reproducer: {folder}")
     assert (folder / "rtl" / WRONG / "memblock.dat").exists()
@@ -103,14 +109,16 @@ def test_images_that_are_wrong_in_the_batch_alone_are_told_so(shared_store: Stor
     expected = pipeline.hardware_model(CELL).network.evaluate(pipeline.images(CELL).pixels)
     got = expected.copy()
     got[5, 1] += 1
-    with pytest.raises(EquivalenceError, match="every node is right when these images are streamed alone"):
+    with pytest.raises(EquivalenceError, match="every node is right when these images are streamed alone") as told:
         diff.require_equal_rtl(pipeline, CELL, expected, got, tmp_path)
+    assert str(told.value).endswith(f"reproducer: {tmp_path / f'{CELL}-RTL-whole'}")
+    assert len(np.load(tmp_path / f"{CELL}-RTL-whole" / "inputs.npy")) == 6
 
 
 @pytest.mark.parametrize(("images", "told"), [([IMAGES], r"\[12\]"), ([-1, 3], r"\[-1\]"), ([], "none")])
 def test_an_image_that_the_data_set_has_not_is_refused(shared_store: Store, images: list[int], told: str) -> None:
     with pytest.raises(CellError, match=rf"fashion-mnist has the test images 0 to 11, not {told}"):
-        list(diff.hops(SmallPipeline(store=shared_store), CELL, images))
+        list(diff.hops(SmallPipeline(store=shared_store), CELL, images, Path()))
 
 
 def test_the_command_prints_every_hop_and_fails_where_one_differs(

@@ -7,8 +7,10 @@ Which headers the programs are compiled with is up to the environment (XILINX_HL
 
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from subprocess import CalledProcessError
 
 import numpy as np
@@ -27,7 +29,7 @@ from qonnx.transformation.insert_topk import InsertTopK
 
 from qnn.errors import DataflowError
 
-__all__ = ["batch_images", "compile_nodes", "require_annotated_input", "run", "with_top1"]
+__all__ = ["batch_images", "compile_nodes", "require_annotated_input", "run", "save_sources", "with_top1"]
 
 _FLOAT32_EXACT = 2**24
 """Integers up to here are exact in FINN's .npy files."""
@@ -116,6 +118,27 @@ def compile_nodes(model: ModelWrapper, images: int, finn_hlslib: str | None) -> 
     except CalledProcessError as error:
         raise DataflowError(_why_not_compiled(error.stderr or "", finn_hlslib)) from None
     return model.transform(SetExecMode("cppsim"))
+
+
+def save_sources(model: ModelWrapper, path: Path) -> dict[str, list[int]]:
+    """Zip the C++ that compile_nodes() made, <node>/..., and tell the shape of the input array of each node's program.
+
+    What a program reads and writes is in the folder where it is run: input_0.npy, output_0.npy, and its weights.
+    """
+    shapes = {}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for node in model.graph.node:
+            if not node.op_type.endswith("_hls"):
+                continue
+            unit = getCustomOp(node)
+            folder = Path(unit.get_nodeattr("code_gen_dir_cppsim"))
+            shapes[node.name] = [int(size) for size in unit.get_folded_input_shape()]
+            for file in sorted(folder.iterdir()):
+                if file.suffix in (".cpp", ".h", ".hpp"):
+                    archive.writestr(f"{node.name}/{file.name}", file.read_text().replace(f"{folder}/", ""))
+                elif file.suffix == ".npy":
+                    archive.write(file, f"{node.name}/{file.name}")
+    return shapes
 
 
 def _labels(node: NodeProto, model: ModelWrapper, accumulators: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ nodes     model (hardware.onnx), inputs (.npy [N, ...]) -> nodes.npz: see qnn.da
 cost      model (streamlined.onnx) -> cost.json: see qnn.dataflow.cost
 cppsim    model (streamlined.onnx), inputs (.npy [N, ...]), images a batch, folding, policy, part, clock_period_ns,
           standalone_thresholds, top1 (whether the accelerator labels), finn_hlslib (its folder, or null)
-          -> hls.onnx; cppsim.npz: the output of each node; cppsim.json: {op_types {node: its kind}, build_s, run_s}
+          -> hls.onnx; cppsim.npz: the output of each node; cpp.zip, and input_shapes: see cppsim.save_sources;
+          cppsim.json: {op_types {node: its kind}, input_shapes, build_s, run_s}
 thresholding, activations
           one activation alone: see qnn.dataflow.thresholding
 
@@ -148,11 +149,13 @@ def cppsim_job(job: Job, folder: Path, progress: Progress) -> None:
     images = cppsim.batch_images(model, job["images"])
     model = cppsim.compile_nodes(model, images, job["finn_hlslib"])
     built = monotonic()
+    shapes = cppsim.save_sources(model, folder / "cpp.zip")
     progress("execute the nodes")
     outputs = cppsim.run(model, np.load(job["inputs"]), images)
     np.savez_compressed(folder / "cppsim.npz", **outputs)  # type: ignore[arg-type]
     record = {
         "op_types": {node.name: node.op_type for node in model.graph.node},
+        "input_shapes": shapes,
         "build_s": built - start,
         "run_s": monotonic() - built,
     }

@@ -252,6 +252,10 @@ class CppRun:
     """Thresholding_hls, MVAU_hls and LabelSelect_hls, in the order of the stream."""
     model: Path
     """The graph of these nodes, for one image."""
+    sources: Path
+    """The C++ of these nodes, a .zip: see ``qnn.dataflow.cppsim.save_sources``."""
+    input_shapes: Mapping[str, Sequence[int]]
+    """{node: the shape of the array that its program takes}."""
     build_s: float
     """Wall-clock seconds that FINN and g++ took for the nodes' programs."""
     run_s: float
@@ -270,7 +274,7 @@ def read_cpp_run(folder: Path) -> CppRun:
             NodeValues(name=name, op_type=op_type, values=arrays[name].astype(np.int64).reshape(len(arrays[name]), -1))
             for name, op_type in record.pop("op_types").items()
         )
-    return CppRun(nodes=nodes, model=folder / "hls.onnx", **record)
+    return CppRun(nodes=nodes, model=folder / "hls.onnx", sources=folder / "cpp.zip", **record)
 
 
 def finn_version() -> str:
