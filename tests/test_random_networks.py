@@ -139,6 +139,17 @@ def test_narrow_activations_reach_their_ends_and_no_further(name: str, ranges: l
         assert network.golden.exact[k].thresholds.shape[1] == high - low
 
 
+def test_a_brevitas_network_of_narrow_activations_is_bit_equal() -> None:
+    from qnn.networks import build_from_parameters, read_parameters
+
+    for name in ("narrow range", "two thresholds"):
+        parameters = CASES[name].parameters
+        again = read_parameters(build_from_parameters(parameters))
+        for one, other in zip(parameters.layers[:-1], again.layers, strict=False):
+            for field in dataclasses.fields(one):
+                assert np.array_equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
 # ------------------------------------------------------------------------------------------------ made smaller
 
 
@@ -280,7 +291,7 @@ def test_each_variant_of_cppsim_is_held_against_finns_integers(executed: Run) ->
 @pytest.mark.xfail(
     raises=DataflowError,
     strict=True,
-    reason="FINN's MinimizeWeightBitWidth asks for the smallest type that holds the lowest weight, or the highest where "
+    reason="FINN's MinimizeWeightBitWidth takes the smallest type that holds the lowest weight, or the highest where "
     "none is negative (matrixvectoractivation.py). Of -1 and 0 alone that is BIPOLAR, which has no 0, so that code "
     "generation of the HLS unit ends in an assertion; of 0 and 1 it is BINARY, which the HLS unit refuses (True binary "
     "(non-bipolar) inputs not yet supported)",
