@@ -1,5 +1,10 @@
 """Random small networks: whatever FINN accepts is integer-equal through every hop, and what it refuses has a reason.
 
+The hops are Brevitas, QONNX, FINN-ONNX, FINN's thresholds, its streamlined graph, its hardware graph in its Python,
+cppsim in both variants, and RTL. A network that FINN refuses goes as far as FINN comes with it: one without RTL through
+cppsim. Of those with RTL only some go through cppsim, for its time's sake, and none through FINN's own node-by-node
+rtlsim, which would build a simulator a node.
+
 What is drawn, and the named boundary cases, are in ``fixtures/random_networks.py``; how they go through the hops is in
 ``fixtures/random_runs.py``. ``--random-networks nightly`` draws more, and other ones each time. All networks are drawn
 first and judged afterwards; of those that fail the first is made smaller, as long as it fails in the same way, and is
@@ -15,8 +20,11 @@ import pytest
 from fixtures.random_networks import qonnx_model
 from fixtures.random_runs import RandomRuns, Run
 from fixtures.recording import Record
+from fixtures.telling import telling
 from qnn.equivalence import CodesComparison
+from qnn.parameters import NetworkParameters
 from qnn.results import Evidence
+from qnn.tools import hls_headers
 
 EXPORTED = 3
 """Networks that Brevitas exports itself, which takes seconds each."""
@@ -62,6 +70,11 @@ def test_qonnx_equals_exact_integers(random_runs: RandomRuns, record: Record) ->
     record_codes(random_runs.require(Run.qonnx_against_golden, random_runs.runs), record)
 
 
+def test_finn_onnx_equals_exact_integers(random_runs: RandomRuns, record: Record) -> None:
+    """Before streamlining, of all networks: what FINN refuses it refuses later."""
+    record_codes(random_runs.require(Run.finn_onnx_against_golden, random_runs.runs), record)
+
+
 def described(model: Any) -> list[tuple[object, ...]]:
     """The nodes in order: operator, options that are not ONNX's defaults, and the constants among the inputs."""
     from onnx import helper, numpy_helper
@@ -70,29 +83,34 @@ def described(model: Any) -> list[tuple[object, ...]]:
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     found: list[tuple[object, ...]] = []
     for node in model.graph.node:
-        options = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        options = {
+            one.name: helper.get_attribute_value(one) for one in sorted(node.attribute, key=lambda one: one.name)
+        }
         options = {name: value for name, value in options.items() if defaults.get(name) != value and name != "momentum"}
         inputs = [constants[name].tolist() for name in node.input if name in constants]
         found.append((node.op_type, options, inputs))
     return sorted(found, key=str)
 
 
+def has_distinct_weights(parameters: NetworkParameters) -> bool:
+    """Of weights that are the same in two layers torch's exporter makes one Quant."""
+    return len({layer.codes.tobytes() for layer in parameters.layers}) == len(parameters.layers)
+
+
 def test_the_drawn_qonnx_is_what_brevitas_exports(random_runs: RandomRuns, record: Record) -> None:
     import onnx
 
-    unsigned = [
-        run.network.parameters
-        for run in random_runs.runs
-        if not all(layer.activation_signed for layer in run.network.parameters.layers)
-    ]
-    for parameters in unsigned[-EXPORTED:]:
+    networks = [run.network.parameters for run in random_runs.runs if has_distinct_weights(run.network.parameters)]
+    narrow = [one for one in networks if any(layer.activation_narrow for layer in one.layers)]
+    unsigned = [one for one in networks if not all(layer.activation_signed for layer in one.layers)]
+    for parameters in (narrow[0], *unsigned[1 - EXPORTED :]):
         exported = onnx.load_from_string(random_runs.exported(parameters))
         assert described(qonnx_model(parameters)) == described(exported)
     record(Evidence.PYTHON, networks=EXPORTED)
 
 
 def test_finn_thresholds_are_exact_or_off_by_float32(random_runs: RandomRuns, record: Record) -> None:
-    found = random_runs.require(Run.finn_against_golden, random_runs.accepted)
+    found = random_runs.require(Run.finn_against_golden, [run for run in random_runs.runs if run.has_integers])
     faults: collections.Counter[str] = collections.Counter()
     for _, known in found:
         faults.update(known)
@@ -109,8 +127,46 @@ def test_finn_thresholds_are_exact_or_off_by_float32(random_runs: RandomRuns, re
 
 
 def test_finn_graph_equals_its_integers(random_runs: RandomRuns, record: Record) -> None:
-    compared = random_runs.require(Run.graph_against_hardware, random_runs.accepted)
+    compared = random_runs.require(Run.graph_against_hardware, [run for run in random_runs.runs if run.has_integers])
     record(Evidence.PYTHON, networks=len(compared), integers=sum(compared))
+
+
+def test_finn_graph_that_is_not_mapped_equals_exact_integers(random_runs: RandomRuns, record: Record) -> None:
+    """FINN leaves factors in it, so that it has no integers of its own."""
+    left = [run for run in random_runs.runs if "streamlined graph" in run.executed and not run.is_mapped]
+    compared = random_runs.require(Run.graph_against_golden, left)
+    record(Evidence.PYTHON, networks=len(compared), codes=sum(compared))
+    assert left, "the boundary cases hold weights that cannot change their sign"
+
+
+def test_finn_hardware_graph_equals_its_integers(random_runs: RandomRuns, record: Record) -> None:
+    """In FINN's Python, node by node."""
+    mapped = [run for run in random_runs.runs if run.is_mapped]
+    compared = random_runs.require(Run.hardware_graph_against_hardware, mapped)
+    record(Evidence.PYTHON, networks=len(compared), integers=sum(compared))
+    assert len(mapped) > len(random_runs.accepted), (
+        "the boundary cases hold networks that have hardware nodes but no RTL"
+    )
+
+
+@pytest.mark.cppsim
+def test_cppsim_equals_hardware_integers(random_runs: RandomRuns, record: Record, pytestconfig: pytest.Config) -> None:
+    """Both variants, thresholds apart and embedded, node by node."""
+    chosen = random_runs.in_cppsim()
+    compared = random_runs.require(Run.cppsim_against_hardware, chosen)
+    without_rtl = sum(not run.accepted for run in chosen)
+    possible = sum(run.has_cppsim for run in random_runs.runs)
+    telling(pytestconfig)(
+        f"cppsim: {len(chosen)} of {possible} random networks, all {without_rtl} without RTL among them"
+    )
+    record(
+        hls_headers.find().evidence,
+        networks=possible,
+        networks_in_cppsim=len(chosen),
+        networks_in_cppsim_without_rtl=without_rtl,
+        integers=sum(compared),
+    )
+    assert 0 < without_rtl < len(chosen)
 
 
 @pytest.mark.rtlsim

@@ -274,7 +274,7 @@ def layer_activation(layer: LayerParameters, input_scale: np.float32) -> Activat
     """The batch norm and activation behind `layer`, whose inputs are codes of step `input_scale`."""
     if layer.activation_scale is None or layer.activation_bits is None:
         raise ParametersError("the last layer has no activation")
-    lowest, highest = code_range(layer.activation_bits, signed=layer.activation_signed)
+    lowest, highest = code_range(layer.activation_bits, signed=layer.activation_signed, narrow=layer.activation_narrow)
     return Activation(
         scale=_accumulator_scale(layer, input_scale),
         gamma=layer.gamma.astype(np.float64),

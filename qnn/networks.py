@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from brevitas.nn import QuantHardTanh, QuantLinear, QuantReLU
+from brevitas.nn import QuantHardTanh, QuantIdentity, QuantLinear, QuantReLU
 from brevitas.quant import (
     Int8ActPerTensorFloatMinMaxInit,
     Int8WeightPerChannelFloat,
@@ -52,16 +52,21 @@ _PIXEL_SCALE, _PIXEL_OFFSET = float(PIXEL_SCALE), float(PIXEL_OFFSET)
 # Brevitas carries no types, and nn.ModuleList forgets those of its members: such modules are Any below.
 
 
-def _hardtanh(bits: int | None) -> Any:
+def _hardtanh(bits: int | None, *, narrow: bool = False) -> Any:
     """Activation quantiser: signed, full range -2^(n-1)..2^(n-1)-1, one learned scale that starts at 1 / 2^(n-1)."""
     if bits is None:
         return nn.Hardtanh()
-    return QuantHardTanh(act_quant=Int8ActPerTensorFloatMinMaxInit, bit_width=bits, min_val=-1.0, max_val=1.0)
+    ends = {"min_val": -1.0, "max_val": 1.0}
+    return QuantHardTanh(act_quant=Int8ActPerTensorFloatMinMaxInit, bit_width=bits, narrow_range=narrow, **ends)
 
 
-def _relu(bits: int) -> Any:
-    """Activation quantiser: unsigned, full range 0..2^n-1, one learned scale."""
-    return QuantReLU(act_quant=Uint8ActPerTensorFloatMaxInit, bit_width=bits, max_val=1.0)
+def _relu(bits: int, *, narrow: bool = False) -> Any:
+    """Activation quantiser: unsigned, full range 0..2^n-1, one learned scale.
+
+    A narrow one, 0..2^n-2, has no ReLU in front, which would change nothing: FINN refuses it there.
+    """
+    kind = QuantIdentity if narrow else QuantReLU
+    return kind(act_quant=Uint8ActPerTensorFloatMaxInit, bit_width=bits, max_val=1.0, narrow_range=narrow)
 
 
 def _linear(inputs: int, outputs: int, bits: int | None, *, per_channel: bool, narrow: bool = True) -> Any:
@@ -176,6 +181,10 @@ def _is_signed(activation: Any) -> bool:
     return bool(activation.act_quant.is_signed)
 
 
+def _is_narrow(activation: Any) -> bool:
+    return bool(activation.act_quant.is_narrow_range)
+
+
 def read_parameters(network: Chain) -> NetworkParameters:
     """The exact parameters of a quantised network, bit for bit as its forward pass in eval mode uses them.
 
@@ -205,6 +214,7 @@ def read_parameters(network: Chain) -> NetworkParameters:
                 activation_scale=scale,
                 activation_bits=bits,
                 activation_signed=activation is None or _is_signed(activation),
+                activation_narrow=activation is not None and _is_narrow(activation),
             )
         )
     return NetworkParameters(input_scale=input_scale, input_bits=input_bits, layers=tuple(layers))
@@ -213,10 +223,11 @@ def read_parameters(network: Chain) -> NetworkParameters:
 def _set_activation(activation: Any, scale: np.float32, bits: int) -> None:
     """Brevitas computes the scale as |value| / 2^(n-1): exact in both directions, since it only moves the exponent.
 
-    Where the activation is unsigned it divides by 2^n - 1, which rounds; so the scale becomes a constant.
+    Where the activation is unsigned or narrow it divides by another number, which rounds; so the scale becomes a
+    constant.
     """
     quantizer = activation.act_quant.fused_activation_quant_proxy.tensor_quant
-    if _is_signed(activation):
+    if _is_signed(activation) and not _is_narrow(activation):
         quantizer.scaling_impl.value.copy_(torch.tensor(scale * np.float32(2 ** (bits - 1))))
     else:
         quantizer.scaling_impl = StoredScale(torch.tensor(scale))
@@ -241,14 +252,15 @@ def build_from_parameters(parameters: NetworkParameters) -> Chain:
     Its weight scales are constants, since Brevitas would derive them from the weights anew; so it is for evaluation
     and export, not for further training.
     """
-    quantisers = [(parameters.input_scale, parameters.input_bits, True)]
+    quantisers = [(parameters.input_scale, parameters.input_bits, True, False)]
     for layer in parameters.layers[:-1]:
         if layer.activation_scale is None or layer.activation_bits is None:
             raise CellError("only the last layer may come without an activation")
-        quantisers.append((layer.activation_scale, layer.activation_bits, layer.activation_signed))
+        shape = (layer.activation_bits, layer.activation_signed, layer.activation_narrow)
+        quantisers.append((layer.activation_scale, *shape))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         network = Chain(
-            [_hardtanh(bits) if signed else _relu(bits) for _, bits, signed in quantisers],
+            [(_hardtanh if signed else _relu)(bits, narrow=narrow) for _, bits, signed, narrow in quantisers],
             [
                 _linear(
                     layer.inputs,
@@ -260,7 +272,7 @@ def build_from_parameters(parameters: NetworkParameters) -> Chain:
                 for layer in parameters.layers
             ],
         )
-        for activation, (scale, bits, _) in zip(network.activations, quantisers, strict=True):
+        for activation, (scale, bits, *_) in zip(network.activations, quantisers, strict=True):
             _set_activation(activation, scale, bits)
         for linear, norm, layer in zip(network.linears, network.norms, parameters.layers, strict=True):
             _set_layer(linear, norm, layer)

@@ -10,7 +10,8 @@ A network computes, for pixels p in 0..255 (float32 throughout, rounding half to
     layer k:  s = codes @ q[k]                                      integer accumulators
               z = (s * weight_scales * scale of q[k] - mean) / sqrt(variance + epsilon) * gamma + beta
               q[k+1] = clip(round(z / activation_scale), -2^(activation_bits-1), 2^(activation_bits-1) - 1)
-                       or, unsigned, clip(..., 0, 2^activation_bits - 1)
+                       or, unsigned, clip(..., 0, 2^activation_bits - 1); narrow range leaves out the lowest code of a
+                       signed activation and the highest of an unsigned one
     the last layer has no activation: its z are the logits.
 """
 
@@ -54,6 +55,8 @@ class LayerParameters:
     activation_bits: int | None
     activation_signed: bool = True
     """Whether it has negative codes too; means nothing behind the last layer."""
+    activation_narrow: bool = False
+    """Whether it has the narrow range; means nothing behind the last layer."""
 
     @property
     def narrow_weights(self) -> bool:

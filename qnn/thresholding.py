@@ -65,9 +65,11 @@ _GUARD_BITS = 64
 _SHOWN = 5
 
 
-def code_range(bits: int, *, signed: bool) -> tuple[int, int]:
-    """Lowest and highest code of a full-range quantiser."""
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+def code_range(bits: int, *, signed: bool, narrow: bool = False) -> tuple[int, int]:
+    """Lowest and highest code of a quantiser; a narrow one has one code less, as QONNX's Quant defines it."""
+    if signed:
+        return -(2 ** (bits - 1)) + int(narrow), 2 ** (bits - 1) - 1
+    return 0, 2**bits - 1 - int(narrow)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
