@@ -20,7 +20,7 @@ from qnn.divergence import Divergence, first_divergence, stages
 from qnn.equivalence import Codes, Products
 from qnn.errors import CellError, EquivalenceError, QnnError
 from qnn.pipeline import CPPSIM_IMAGES, HardwarePipeline, Pipeline, S
-from qnn.tools.finn import NodeValues
+from qnn.tools.finn import NodeValues, finn_version
 
 __all__ = [
     "Hop",
@@ -29,6 +29,7 @@ __all__ = [
     "require_equal_nodes",
     "require_equal_rtl",
     "streamlined_nodes",
+    "write_case",
     "write_reproducer",
 ]
 
@@ -133,14 +134,20 @@ def write_reproducer(
         model=model,
         inputs=values[divergence.takes],
         expected=values[divergence.gives],
-        story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{divergence}",
-        in_cpp=divergence.op_type.endswith("_hls"),
+        story=str(divergence),
     )
-    target = folder / f"{cell}-{divergence.node}"
-    if not divergence.op_type.endswith("_rtl"):
+    return write_case(pipeline, cell, case, folder)
+
+
+def write_case(pipeline: HardwarePipeline[S], cell: S, case: reproducer.NodeCase, folder: Path) -> Path:
+    """A folder below `folder` with the node of `case`, one of `cell`, and its RTL where it is a node of RTL."""
+    story = f"{cell}, FINN {finn_version()}\n{case.story}"
+    case = replace(case, story=story, in_cpp=case.op_type.endswith("_hls"))
+    target = folder / f"{cell}-{case.name}"
+    if not case.op_type.endswith("_rtl"):
         return reproducer.write(target, case)
     layers = pipeline.dataflow(cell).layers
-    place = next(k for k, layer in enumerate(layers) if layer.name == divergence.node)
+    place = next(k for k, layer in enumerate(layers) if layer.name == case.name)
     before, own = layers[place - 1], layers[place]
     streams = reproducer.Streams(
         input_bits=before.output_bits if place else _PIXEL_BITS,
@@ -149,7 +156,7 @@ def write_reproducer(
         output_lanes=own.output_lanes,
         output_signed=own.output_signed,
     )
-    design = reproducer.only_node(pipeline.simulated_design(cell), divergence.node)
+    design = reproducer.only_node(pipeline.simulated_design(cell), case.name)
     return reproducer.write(target, case, design, streams)
 
 

@@ -13,7 +13,7 @@ executed by QONNX, takes their place, node by node.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qnn import diff, equivalence, estimate, reference
+from qnn import diff, equivalence, estimate, reference, reproducer
 from qnn.ahead import Step, Task
-from qnn.divergence import first_divergence, first_unlike
+from qnn.divergence import first_unlike
 from qnn.errors import DataflowError, EquivalenceError, QnnError, SimulationError
 from qnn.own_model import OwnModel
 from qnn.own_pipeline import PYTHON_IMAGES, OwnPipeline
@@ -238,28 +238,73 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
 # Below FINN's graph ---------------------------------------------------------------------------------------------------
 
 
-def _require_nodes(
-    name: str, pipeline: OwnPipeline, cell: OwnModel, images: Sequence[int], nodes: Sequence[NodeValues]
-) -> str:
-    """What the nodes were held against. Raises EquivalenceError naming the first wrong one."""
-    golden = _golden(pipeline, cell)
-    if golden is not None:
-        found = first_divergence(name, golden.network, pipeline.inputs(cell)[list(images)], nodes, images)
-        if found is not None:
-            raise EquivalenceError(str(found))
-        return "exact integers"
+def _differs(found: object, write: Callable[[], Path]) -> EquivalenceError:
+    """The difference, and the folder that shows it; a reproducer that fails hides no difference."""
+    try:
+        return EquivalenceError(f"{found}\nreproducer: {write()}")
+    except QnnError as error:
+        return EquivalenceError(f"{found}\nno reproducer: {error}")
+
+
+def _require_like(
+    name: str,
+    pipeline: OwnPipeline,
+    cell: OwnModel,
+    images: Sequence[int],
+    nodes: Sequence[NodeValues],
+    model: Path,
+    reproducers: Path,
+) -> None:
+    """Raise EquivalenceError naming the first of `nodes` that differs from its counterpart in the streamlined graph."""
     unlike = first_unlike(name, pipeline.part_nodes(cell, images), nodes, images)
-    if unlike is not None:
-        raise EquivalenceError(unlike)
-    return "FINN's streamlined graph, executed by QONNX"
+    if unlike is None:
+        return
+    node, place = nodes[unlike.place], unlike.place
+    inputs = nodes[place - 1].values if place else pipeline.accelerator_inputs(cell)[list(images)]
+    case = reproducer.NodeCase(
+        name=node.name,
+        op_type=node.op_type,
+        model=model,
+        inputs=inputs.reshape(len(inputs), -1).astype(np.int64),
+        expected=unlike.expected[: len(inputs)],
+        story=f"{unlike}\nIts inputs are what {nodes[place - 1].name if place else 'the accelerator'} was seen to "
+        f"{'give' if place else 'take'}; what is expected is of FINN's streamlined graph, executed by QONNX.",
+    )
+    raise _differs(unlike, lambda: diff.write_case(pipeline, cell, case, reproducers))
+
+
+def _require_nodes(
+    name: str,
+    pipeline: OwnPipeline,
+    cell: OwnModel,
+    images: Sequence[int],
+    nodes: Sequence[NodeValues],
+    model: Path,
+    reproducers: Path,
+) -> str:
+    """What the nodes, which `model` has, were held against.
+
+    Raises EquivalenceError naming the first wrong one, and a folder below `reproducers` that shows it.
+    """
+    if _golden(pipeline, cell) is None:
+        _require_like(name, pipeline, cell, images, nodes, model, reproducers)
+        return "FINN's streamlined graph, executed by QONNX"
+    found = diff.first_wrong(name, pipeline, cell, images, nodes)
+    if found is not None:
+        raise _differs(found, lambda: diff.write_reproducer(pipeline, cell, found, model, images, reproducers))
+    return "exact integers"
 
 
 def _golden_hop(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
-    pipeline.compilation(cell).require("integers")
-    nodes = diff.streamlined_nodes(pipeline.graph_run(cell))
-    images = range(len(pipeline.samples(cell)))
+    compilation = pipeline.compilation(cell)
+    compilation.require("integers")
+    # The product of two bipolar tensors is a node of another kind, and so of another name.
+    names = [described.partition(" ")[0] for described in compilation.part]
+    found = diff.streamlined_nodes(pipeline.graph_run(cell))
+    nodes = [replace(node, name=name) for node, name in zip(found, names, strict=True)]
+    images, model = range(len(pipeline.samples(cell))), pipeline.graph(cell, "streamlined")
     findings.note(Evidence.PYTHON, images=len(images), nodes=len(nodes))
-    _require_nodes("streamlined graph", pipeline, cell, images, nodes)
+    _require_nodes("streamlined graph", pipeline, cell, images, nodes, model, findings.reproducers)
     findings.figures["images_equal"] = len(images)
 
 
@@ -268,7 +313,10 @@ def _hardware(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> Non
     images = range(min(PYTHON_IMAGES, len(pipeline.samples(cell))))
     nodes = pipeline.graph_nodes(cell, images)
     findings.note(Evidence.PYTHON, images=len(images), nodes=len(nodes))
-    findings.figures["held_against"] = _require_nodes("hardware graph", pipeline, cell, images, nodes)
+    model = pipeline.graph(cell, "hardware")
+    findings.figures["held_against"] = _require_nodes(
+        "hardware graph", pipeline, cell, images, nodes, model, findings.reproducers
+    )
     findings.figures["images_equal"] = len(images)
 
 
@@ -277,7 +325,9 @@ def _cppsim(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     images = pipeline.cppsim_images(cell)
     run, headers = pipeline.cppsim_run(cell, standalone_thresholds=True)
     findings.note(headers.evidence, images=len(images), nodes=len(run.nodes), host_build_s=run.build_s)
-    findings.figures["held_against"] = _require_nodes("cppsim", pipeline, cell, images, run.nodes)
+    findings.figures["held_against"] = _require_nodes(
+        "cppsim", pipeline, cell, images, run.nodes, run.model, findings.reproducers
+    )
     findings.figures["images_equal"] = len(images)
 
 
@@ -304,11 +354,13 @@ def _rtl(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
         diff.require_equal_rtl(pipeline, cell, expected, run.accumulators, findings.reproducers)
     elif not equal.all():
         images = np.flatnonzero(~equal)[:PYTHON_IMAGES].tolist()
-        unlike = first_unlike("RTL", pipeline.part_nodes(cell, images), pipeline.rtl_nodes(cell, images), images)
-        raise EquivalenceError(
-            f"RTL: {int((~equal).sum())} of {len(equal)} images differ, first image {images[0]}; "
-            f"{unlike or 'every node is right when these images are streamed alone'}"
-        )
+        seen = f"RTL: {int((~equal).sum())} of {len(equal)} images differ, first image {images[0]}"
+        nodes, model = pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded")
+        try:
+            _require_like("RTL", pipeline, cell, images, nodes, model, findings.reproducers)
+        except EquivalenceError as located:
+            raise EquivalenceError(f"{seen}\n{located}") from None
+        raise EquivalenceError(f"{seen}; every node is right when these images are streamed alone")
 
 
 def _estimated(pipeline: OwnPipeline, cell: OwnModel) -> Sequence[LayerGeometry] | None:
@@ -319,8 +371,9 @@ def _estimated(pipeline: OwnPipeline, cell: OwnModel) -> Sequence[LayerGeometry]
 
 def _resources(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     part = reference.part(pipeline.part)
+    findings.figures["part"] = part.name
     if layers := _estimated(pipeline, cell):
-        findings.note(Evidence.ESTIMATE, part=part.name, **hls_estimates(layers, part))
+        findings.note(Evidence.ESTIMATE, **hls_estimates(layers, part))
     synthesis, dataflow = pipeline.synthesis(cell), pipeline.dataflow(cell)
     findings.note(Evidence.SYNTHESIS, **resource_figures(synthesis, dataflow, cell.policy, part))
     findings.layers = layer_figures(synthesis, dataflow)

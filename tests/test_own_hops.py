@@ -1,5 +1,6 @@
 """Models from outside through every hop: equal where they are, and each hop sees a fault of its own."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ from qnn.ahead import Step
 from qnn.ahead import _do as build_ahead
 from qnn.cell import Folding
 from qnn.cli import main
-from qnn.errors import DataflowError, ModelError
+from qnn.errors import DataflowError, DesignError, ModelError
 from qnn.own_hops import HOPS, Hop, Verdict, ahead, run_hop
 from qnn.own_model import OwnModel, Preprocessing
 from qnn.own_pipeline import OwnPipeline
@@ -150,11 +152,36 @@ class _Faulty(OwnPipeline):
 def test_a_fault_is_seen_at_its_hop_and_names_the_place(
     wrong: str, hop: str, message: str, shared_store: Store, model: OwnModel, folder: Path
 ) -> None:
-    import re
-
     found = hops(_Faulty(store=shared_store, wrong=wrong), model, folder, hop)[hop]
     assert found.verdict is Verdict.DIFFERS
     assert re.search(message, str(found.detail)), found.detail
+    if hop in ("golden", "hardware", "cppsim", "rtl"):
+        require_reproducer(found)
+
+
+def require_reproducer(hop: Hop) -> None:
+    """A folder with the one node that the difference names."""
+    named = re.search(r"the first wrong node is (\S+)", str(hop.detail))
+    where = re.search(r"reproducer: (.*)", str(hop.detail))
+    assert named is not None
+    assert where is not None, hop.detail
+    folder = Path(where[1])
+    assert [node.name for node in onnx.load(str(folder / "node.onnx")).graph.node] == [named[1]]
+    assert len(np.load(folder / "inputs.npy")) == len(np.load(folder / "expected.npy")) > 0
+    assert (folder / "rtl").is_dir() == named[1].partition("_")[2].startswith("rtl")
+    assert str(hop.detail).splitlines()[-2].strip() in (folder / "README.txt").read_text()
+
+
+def test_a_reproducer_that_cannot_be_written_hides_no_difference(
+    shared_store: Store, model: OwnModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Path:
+        raise DesignError("the model has no such node")
+
+    monkeypatch.setattr("qnn.diff.write_reproducer", refuse)
+    found = hops(_Faulty(store=shared_store, wrong="hardware"), model, folder, "hardware")["hardware"]
+    assert found.verdict is Verdict.DIFFERS
+    assert str(found.detail).endswith("\nno reproducer: the model has no such node")
 
 
 def test_an_accelerator_that_does_not_fit_is_told(
@@ -185,6 +212,11 @@ def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not
     assert found["throughput"].figures["finn_estimate_interval_cycles"] == 8 * 6 / (2 * 2)
     assert int(found["resources"].figures["finn_hls_estimate_lut"] or 0) > 0
     assert found["cppsim"].figures["held_against"] == "exact integers"
+    product = "XnorPopcountMatMul_0" if bipolar_activations else "MatMul_0"
+    for name, node in (("golden", product), ("cppsim", "Thresholding_hls_1")):
+        wrong = hops(_Faulty(store=shared_store, wrong=name), model, folder, name)[name]
+        assert f"the first wrong node is {node}" in str(wrong.detail)
+        require_reproducer(wrong)
 
 
 @pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -210,6 +242,7 @@ def test_a_convolutional_network_goes_through_all_hops_that_its_nodes_have(
         wrong = hops(_Faulty(store=shared_store, wrong=name, place=place), model, folder, name)[name]
         assert wrong.verdict is Verdict.DIFFERS
         assert f"the first wrong node is {node}" in str(wrong.detail)
+        require_reproducer(wrong)
 
 
 @pytest.mark.slow

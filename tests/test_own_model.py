@@ -15,6 +15,7 @@ from fixtures.example_models import float_model, image_model, save
 from qnn.cell import Folding, Policy
 from qnn.cli import main
 from qnn.errors import ModelError, SimulationError
+from qnn.own_hops import HOPS
 from qnn.own_model import InputType, OwnModel, Preprocessing, random_samples, read_samples
 from qnn.own_pipeline import pack
 from qnn.tools import verilator
@@ -204,7 +205,8 @@ def test_elements_that_make_no_whole_beats_are_refused() -> None:
         ([], "is not an ONNX model"),
         (["--scale", "one"], "--scale 'one' is no number"),
         (["--folding", "8"], "unknown folding '8'"),
-        (["--part", "none"], "none"),
+        (["--policy", "even"], "unknown policy 'even'"),
+        (["--part", "none"], "unknown part 'none'"),
     ],
 )
 def test_check_ends_with_2_where_nothing_could_be_checked(
@@ -232,6 +234,8 @@ def test_with_a_model_its_benchmarks_alone_are_selected_and_else_none_of_them(tm
     chosen = _collect("--model", str(path), "-k", "cppsim").stdout
     assert chosen.count("::") == 1
     assert "[my_net-PE8-SIMD8]" in chosen
+    for hop in HOPS:
+        assert f"::test_{hop}_" in given.stdout
     assert "test_own_model" not in _collect().stdout
 
 
@@ -242,6 +246,10 @@ def test_with_a_model_its_benchmarks_alone_are_selected_and_else_none_of_them(tm
         (["--model", "{}/net.onnx", "--scale", "one"], "--scale 'one' is no number"),
         (["--model", "{}/net.onnx", "--model", "{}/net.onnx"], "several models are called net-PE8-SIMD8"),
         (["--scale", "1/255"], "--scale: there is no model that this is about"),
+        (["--model", "{}/net.onnx", "--policy", "even"], "unknown policy 'even'"),
+        (["--model", "{}/net.onnx", "--part", "none"], "--part: unknown part 'none'"),
+        (["--model", "{}/net.onnx", "--thresholds", "exact"], "--thresholds: this is about the suite's own cells"),
+        (["--model", "{}/net.onnx", "--cells", "A3W3", "--dataset", "mnist"], "--dataset, --cells: this is about"),
     ],
 )
 def test_pytest_refuses_what_cannot_be_taken_before_it_collects(
