@@ -12,12 +12,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from fixtures.example_models import binary_model, convolutional_model, float_model, image_model, save
+from fixtures.example_models import binary_model, convolutional_model, float_model, image_model, model_of_codes, save
 from qnn.ahead import Step
 from qnn.ahead import _do as build_ahead
 from qnn.cell import Folding
 from qnn.cli import main
-from qnn.errors import DataflowError, DesignError, ModelError
+from qnn.errors import DataflowError, DeadlockError, DesignError, ModelError
 from qnn.own_hops import HOPS, Hop, Verdict, ahead, run_hop
 from qnn.own_model import OwnModel, Preprocessing
 from qnn.own_pipeline import OwnPipeline
@@ -172,6 +172,23 @@ def require_reproducer(hop: Hop) -> None:
     assert str(hop.detail).splitlines()[-2].strip() in (folder / "README.txt").read_text()
 
 
+def test_a_standstill_names_the_node_that_stopped(shared_store: Store, model: OwnModel, folder: Path) -> None:
+    class Standing(OwnPipeline):
+        def device_run(self, cell: OwnModel) -> DeviceRun:
+            raise DeadlockError("the accelerator stands still")
+
+        def rtl_nodes(self, cell: OwnModel, images: Sequence[int], **options: Any) -> list[NodeValues]:
+            nodes = super().rtl_nodes(cell, images, **options)
+            place = next(k for k, node in enumerate(nodes) if node.op_type == "MVAU_rtl")
+            return [replace(node, values=node.values[:3]) if k >= place else node for k, node in enumerate(nodes)]
+
+    found = hops(Standing(store=shared_store), model, folder, "rtl")["rtl"]
+    assert found.verdict is Verdict.DIFFERS
+    assert str(found.detail).startswith("the accelerator stands still\nRTL: the first wrong node is MVAU_rtl_0")
+    assert "stopped before image 3 was whole" in str(found.detail)
+    require_reproducer(found)
+
+
 def test_a_reproducer_that_cannot_be_written_hides_no_difference(
     shared_store: Store, model: OwnModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +270,18 @@ def test_a_convolutional_network_fits_and_every_node_of_it_is_counted(shared_sto
     assert found.verdict is Verdict.EQUAL
     kinds = {str(layer["name"]).partition("_")[0] for layer in found.layers}
     assert kinds == {"FMPadding", "ConvolutionInputGenerator", "MVAU", "Thresholding", "StreamingFIFO"}
+
+
+def test_a_network_may_start_with_a_product_and_end_with_an_activation(shared_store: Store, folder: Path) -> None:
+    path = save(model_of_codes(), folder / "codes.onnx")
+    model = OwnModel(path=path, folding=FOLDING, preprocessing=Preprocessing.parse("uint1", "1", "0"))
+    found = hops(OwnPipeline(store=shared_store), model, folder, "qonnx", "golden", "hardware")
+    details = {name: (hop.verdict, hop.detail) for name, hop in found.items()}
+    assert details == dict.fromkeys(found, (Verdict.EQUAL, None))
+    assert found["qonnx"].figures["host"] == "MultiThreshold_1 (MultiThreshold), Mul_0 (Mul)"
+    assert found["qonnx"].figures["codes"] == 64 * 6
+    wrong = hops(_Faulty(store=shared_store, wrong="outputs"), model, folder, "qonnx")["qonnx"]
+    assert wrong.verdict is Verdict.DIFFERS
 
 
 @pytest.mark.parametrize(

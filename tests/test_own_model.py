@@ -55,6 +55,13 @@ def _without_quantisation() -> Any:
     return model
 
 
+def _of_one_node(op_type: str, domain: str) -> Any:
+    model = _without_quantisation()
+    node = model.graph.node[0]
+    node.op_type, node.domain = op_type, domain
+    return model
+
+
 def _two_inputs() -> Any:
     model = image_model()
     model.graph.input.append(onnx.helper.make_tensor_value_info("other", 1, [1, 2]))
@@ -73,6 +80,14 @@ def _of_integers() -> Any:
         (_dynamic, r"shape \['N', 1, 4, 4\], of which N is not fixed.*batch 1"),
         (lambda: _batch(4), r"input x has batch 4: export the model for one image"),
         (_without_quantisation, r"has no quantisation: its nodes are Relu.*train with Brevitas or QKeras"),
+        (
+            lambda: _of_one_node("MVAU_hls", "finn.custom_op.fpgadataflow.hls"),
+            r"is a graph of FINN's hardware nodes already \(MVAU_hls\)",
+        ),
+        (
+            lambda: _of_one_node("FloatQuant", "qonnx.custom_op.general"),
+            r"small floats \(FloatQuant\), which FINN",
+        ),
         (_two_inputs, r"has 2 inputs \(x, other\)"),
         (_of_integers, r"the input x is not of type float"),
         (onnx.ModelProto, r"is not an ONNX model: it has 0 nodes"),
@@ -117,6 +132,7 @@ def test_preprocessing_takes_fractions() -> None:
         (("float32", "1", "0"), "unknown input type 'float32'"),
         (("uint16", "1", "0"), "unknown input type 'uint16'"),
         (("int1", "1", "0"), "unknown input type 'int1'"),
+        (("bipolar", "1", "0"), "inputs of -1 and 1 are uint1 with --scale 2 --shift=-1"),
     ],
 )
 def test_preprocessing_that_cannot_be_read_is_refused(options: tuple[str, str, str], message: str) -> None:
