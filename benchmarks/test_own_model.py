@@ -37,7 +37,7 @@ def test_qonnx_equals_streamlined_graph(require_hop: Callable[[], None]) -> None
 
 
 @pytest.mark.own_hop("golden")
-def test_streamlined_graph_equals_exact_integers(require_hop: Callable[[], None]) -> None:
+def test_golden_integers_equal_streamlined_graph(require_hop: Callable[[], None]) -> None:
     require_hop()
 
 
@@ -60,11 +60,11 @@ def test_rtl_equals_exact_integers(require_hop: Callable[[], None]) -> None:
 
 @pytest.mark.synthesis
 @pytest.mark.own_hop("resources")
-def test_accelerator_fits_the_part(require_hop: Callable[[], None]) -> None:
+def test_resources_fit_the_part(require_hop: Callable[[], None]) -> None:
     require_hop()
 
 
 @pytest.mark.rtlsim
 @pytest.mark.own_hop("throughput")
-def test_simulated_interval_is_the_one_the_folding_gives(require_hop: Callable[[], None]) -> None:
+def test_throughput_is_the_one_the_folding_gives(require_hop: Callable[[], None]) -> None:
     require_hop()

@@ -26,7 +26,7 @@ from qnn.hdl import HardwareDesign
 from qnn.nodes import STALLS, check_node, node_functions
 from qnn.pipeline import CPPSIM_IMAGES, DeviceRun, HardwarePipeline, Pipeline, S
 from qnn.reproducer import Cpp, NodeCase, Rtl, Streams
-from qnn.tools.finn import NodeValues
+from qnn.tools.finn import NodeValues, finn_version
 
 __all__ = [
     "Hop",
@@ -38,6 +38,7 @@ __all__ = [
     "require_equal_rtl",
     "require_nodes_alone",
     "streamlined_nodes",
+    "write_case",
     "write_reproducer",
 ]
 
@@ -308,20 +309,38 @@ def write_reproducer(
     place = list(images).index(divergence.image)
     images = images[max(0, place - _LOCATED) : place + _LOCATED]
     values = stages(pipeline.hardware_model(cell).network, pipeline.inputs(cell)[list(images)])
-    rtl = None
-    if divergence.op_type.endswith("_rtl"):
-        rtl = _node_rtl(pipeline, cell, divergence.node, netlist)
     case = NodeCase(
         name=divergence.node,
         op_type=divergence.op_type,
         model=model,
         inputs=values[divergence.takes],
         expected=values[divergence.gives],
-        story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{divergence}",
-        rtl=rtl,
-        cpp=cpp if divergence.op_type.endswith("_hls") else None,
+        story=str(divergence),
     )
-    return reproducer.write(_folder(folder, cell, divergence.hop, divergence.node), case)
+    return write_case(divergence.hop, pipeline, cell, case, folder, cpp=cpp, netlist=netlist)
+
+
+def write_case(
+    hop: str,
+    pipeline: HardwarePipeline[S],
+    cell: S,
+    case: NodeCase,
+    folder: Path,
+    *,
+    cpp: Cpp | None = None,
+    netlist: HardwareDesign | None = None,
+) -> Path:
+    """A folder below `folder` with the node of `case`, one of `cell`, with its RTL or C++ where it is a node of such.
+
+    `cpp` and `netlist` as for require_equal_nodes().
+    """
+    case = replace(
+        case,
+        story=f"{cell}, FINN {finn_version()}\n{case.story}",
+        rtl=_node_rtl(pipeline, cell, case.name, netlist) if case.op_type.endswith("_rtl") else None,
+        cpp=cpp if case.op_type.endswith("_hls") else None,
+    )
+    return reproducer.write(_folder(folder, cell, hop, case.name), case)
 
 
 def _node_rtl(pipeline: HardwarePipeline[S], cell: S, name: str, netlist: HardwareDesign | None) -> Rtl:

@@ -17,7 +17,7 @@ from qnn.integer import IntegerNetwork
 from qnn.tools import verilator
 from qnn.tools.finn import LayerGeometry, NodeValues
 
-__all__ = ["Divergence", "explaining_weights", "first_divergence", "first_unlike", "read_taps", "stages"]
+__all__ = ["Divergence", "Unlike", "explaining_weights", "first_divergence", "first_unlike", "read_taps", "stages"]
 
 _MATRIX = ("MVAU", "MatMul")
 _ACTIVATION = ("Thresholding", "MultiThreshold")
@@ -180,9 +180,23 @@ def _by_kind(nodes: Sequence[NodeValues]) -> dict[tuple[str, int], NodeValues]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unlike:
+    """A node that does not give what its counterpart in another graph gives."""
+
+    place: int
+    """Which one it is of the nodes that were compared."""
+    expected: NDArray[np.int64]
+    """[images, elements] that the counterpart gives."""
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def first_unlike(
     hop: str, reference: Sequence[NodeValues], nodes: Sequence[NodeValues], images: Sequence[int]
-) -> str | None:
+) -> Unlike | None:
     """The first of `nodes` that does not give what its counterpart in another graph, `reference`, gives.
 
     For graphs that are no chain of an IntegerNetwork. Counterparts are of the same kind and number, and the last
@@ -196,18 +210,20 @@ def first_unlike(
         if other is None:
             continue
         if node.values.shape != other.values.shape:
-            return (
+            text = (
                 f"{hop}: {node.name} ({node.op_type}) gives {list(node.values.shape)} values and {other.name} "
                 f"({other.op_type}) {list(other.values.shape)}"
             )
+            return Unlike(place=nodes.index(node), expected=other.values, text=text)
         wrong = np.argwhere(node.values != other.values)
         if len(wrong):
             row, element = map(int, wrong[0])
-            return (
+            text = (
                 f"{hop}: the first wrong node is {node.name} ({node.op_type}), in {len(np.unique(wrong[:, 0]))} of "
                 f"{len(images)} images; image {images[row]}, element {element}: expected "
                 f"{other.values[row, element]} of {other.name}, got {node.values[row, element]}"
             )
+            return Unlike(place=nodes.index(node), expected=other.values, text=text)
     return None
 
 

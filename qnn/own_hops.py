@@ -13,7 +13,7 @@ executed by QONNX, takes their place, node by node.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from qnn import diff, equivalence, estimate, reference
 from qnn.ahead import Step, Task
-from qnn.divergence import first_divergence, first_unlike
-from qnn.errors import DataflowError, EquivalenceError, QnnError, SimulationError
+from qnn.divergence import first_unlike
+from qnn.errors import DataflowError, DeadlockError, EquivalenceError, QnnError, SimulationError
 from qnn.own_model import OwnModel
 from qnn.own_pipeline import PYTHON_IMAGES, OwnPipeline
+from qnn.reproducer import Cpp, NodeCase
 from qnn.resource_figures import hls_estimates, layer_figures, resource_figures
 from qnn.resources import overflows, total
 from qnn.results import Evidence, Metric
@@ -191,21 +192,23 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
         raise EquivalenceError(f"QONNX gives outputs {list(outputs.shape)}, FINN's graph {list(expected.shape)}")
     same, bounds = np.ones(len(samples), np.bool_), None
     if golden is not None:
-        activations = len(golden.network.layers) - 1
-        if len(ours) < activations - 1:
+        # The graph may start with a matrix product, and the host may have an activation behind the last one.
+        activations = sum(described.endswith("(MultiThreshold)") for described in compilation.part)
+        if len(ours) < activations:
             raise DataflowError(
                 f"QONNX has {len(ours)} quantised activations that the suite knows, and FINN's graph {activations}"
             )
-        inner = ours[:activations] if len(theirs) >= activations else ours[: activations - 1]
-        shapes = [[*codes.shape[1:]] for codes in (*inner, *theirs[: len(inner)])]
-        if shapes[: len(inner)] != shapes[len(inner) :]:
+        inner = ours[:activations]
+        shapes = [[*codes.shape[1:]] for codes in (*inner, *theirs[:activations])]
+        if shapes[:activations] != shapes[activations:]:
             raise DataflowError(
-                f"QONNX has activations of {shapes[: len(inner)]} and FINN's graph of {shapes[len(inner) :]}, so their "
+                f"QONNX has activations of {shapes[:activations]} and FINN's graph of {shapes[activations:]}, so their "
                 "codes cannot be told to be the same ones; take quantisers out that only repeat another one"
             )
         off, same = _compare_codes(golden, pipeline.inputs(cell), inner)
         findings.figures |= {"codes": sum(map(np.size, inner)), "codes_off_by_float32": off}
-        bounds = _output_bounds(pipeline, cell, golden, theirs[-1] if len(theirs) == len(inner) else inner[-1])
+        codes = theirs[activations - 1] if activations else pipeline.inputs(cell).astype(np.int16)
+        bounds = _output_bounds(pipeline, cell, golden, codes)
     elif len(ours) == len(theirs):
         off = 0
         for own, other in zip(ours, theirs, strict=True):
@@ -238,28 +241,75 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
 # Below FINN's graph ---------------------------------------------------------------------------------------------------
 
 
-def _require_nodes(
-    name: str, pipeline: OwnPipeline, cell: OwnModel, images: Sequence[int], nodes: Sequence[NodeValues]
-) -> str:
-    """What the nodes were held against. Raises EquivalenceError naming the first wrong one."""
-    golden = _golden(pipeline, cell)
-    if golden is not None:
-        found = first_divergence(name, golden.network, pipeline.inputs(cell)[list(images)], nodes, images)
-        if found is not None:
-            raise EquivalenceError(str(found))
-        return "exact integers"
+def _differs(found: object, write: Callable[[], Path]) -> EquivalenceError:
+    """The difference, and the folder that shows it; a reproducer that fails hides no difference."""
+    try:
+        return EquivalenceError(f"{found}\nreproducer: {write()}")
+    except QnnError as error:
+        return EquivalenceError(f"{found}\nno reproducer: {error}")
+
+
+def _require_like(
+    name: str,
+    pipeline: OwnPipeline,
+    cell: OwnModel,
+    images: Sequence[int],
+    nodes: Sequence[NodeValues],
+    model: Path,
+    reproducers: Path,
+    cpp: Cpp | None,
+) -> None:
+    """Raise EquivalenceError naming the first of `nodes` that differs from its counterpart in the streamlined graph."""
     unlike = first_unlike(name, pipeline.part_nodes(cell, images), nodes, images)
-    if unlike is not None:
-        raise EquivalenceError(unlike)
-    return "FINN's streamlined graph, executed by QONNX"
+    if unlike is None:
+        return
+    node, place = nodes[unlike.place], unlike.place
+    inputs = nodes[place - 1].values if place else pipeline.accelerator_inputs(cell)[list(images)]
+    case = NodeCase(
+        name=node.name,
+        op_type=node.op_type,
+        model=model,
+        inputs=inputs.reshape(len(inputs), -1).astype(np.int64),
+        expected=unlike.expected[: len(inputs)],
+        story=f"{unlike}\nIts inputs are what {nodes[place - 1].name if place else 'the accelerator'} was seen to "
+        f"{'give' if place else 'take'}; what is expected is of FINN's streamlined graph, executed by QONNX.",
+    )
+    raise _differs(unlike, lambda: diff.write_case(name, pipeline, cell, case, reproducers, cpp=cpp))
+
+
+def _require_nodes(
+    name: str,
+    pipeline: OwnPipeline,
+    cell: OwnModel,
+    images: Sequence[int],
+    nodes: Sequence[NodeValues],
+    model: Path,
+    reproducers: Path,
+    cpp: Cpp | None = None,
+) -> str:
+    """What the nodes, which `model` has, were held against.
+
+    Raises EquivalenceError naming the first wrong one, and a folder below `reproducers` that shows it.
+    """
+    if _golden(pipeline, cell) is None:
+        _require_like(name, pipeline, cell, images, nodes, model, reproducers, cpp)
+        return "FINN's streamlined graph, executed by QONNX"
+    found = diff.first_wrong(name, pipeline, cell, images, nodes)
+    if found is not None:
+        raise _differs(found, lambda: diff.write_reproducer(pipeline, cell, found, model, images, reproducers, cpp=cpp))
+    return "exact integers"
 
 
 def _golden_hop(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
-    pipeline.compilation(cell).require("integers")
-    nodes = diff.streamlined_nodes(pipeline.graph_run(cell))
-    images = range(len(pipeline.samples(cell)))
+    compilation = pipeline.compilation(cell)
+    compilation.require("integers")
+    # The product of two bipolar tensors is a node of another kind, and so of another name.
+    names = [described.partition(" ")[0] for described in compilation.part]
+    found = diff.streamlined_nodes(pipeline.graph_run(cell))
+    nodes = [replace(node, name=name) for node, name in zip(found, names, strict=True)]
+    images, model = range(len(pipeline.samples(cell))), pipeline.graph(cell, "streamlined")
     findings.note(Evidence.PYTHON, images=len(images), nodes=len(nodes))
-    _require_nodes("streamlined graph", pipeline, cell, images, nodes)
+    _require_nodes("streamlined graph", pipeline, cell, images, nodes, model, findings.reproducers)
     findings.figures["images_equal"] = len(images)
 
 
@@ -268,7 +318,10 @@ def _hardware(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> Non
     images = range(min(PYTHON_IMAGES, len(pipeline.samples(cell))))
     nodes = pipeline.graph_nodes(cell, images)
     findings.note(Evidence.PYTHON, images=len(images), nodes=len(nodes))
-    findings.figures["held_against"] = _require_nodes("hardware graph", pipeline, cell, images, nodes)
+    model = pipeline.graph(cell, "hardware")
+    findings.figures["held_against"] = _require_nodes(
+        "hardware graph", pipeline, cell, images, nodes, model, findings.reproducers
+    )
     findings.figures["images_equal"] = len(images)
 
 
@@ -277,13 +330,24 @@ def _cppsim(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     images = pipeline.cppsim_images(cell)
     run, headers = pipeline.cppsim_run(cell, standalone_thresholds=True)
     findings.note(headers.evidence, images=len(images), nodes=len(run.nodes), host_build_s=run.build_s)
-    findings.figures["held_against"] = _require_nodes("cppsim", pipeline, cell, images, run.nodes)
+    findings.figures["held_against"] = _require_nodes(
+        "cppsim", pipeline, cell, images, run.nodes, run.model, findings.reproducers, Cpp(run=run, headers=headers)
+    )
     findings.figures["images_equal"] = len(images)
 
 
 def _rtl(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     samples, golden = pipeline.samples(cell), _golden(pipeline, cell)
-    run = pipeline.device_run(cell)
+    try:
+        run = pipeline.device_run(cell)
+    except DeadlockError as error:
+        images, model = range(min(PYTHON_IMAGES, len(samples))), pipeline.graph(cell, "folded")
+        nodes = pipeline.rtl_nodes(cell, images)
+        try:
+            _require_nodes("RTL", pipeline, cell, images, nodes, model, findings.reproducers)
+        except EquivalenceError as located:
+            raise EquivalenceError(f"{error}\n{located}") from None
+        raise
     if golden is not None:
         expected = golden.network.evaluate(pipeline.inputs(cell))
         what = "exact integers"
@@ -304,11 +368,13 @@ def _rtl(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
         diff.require_equal_rtl(pipeline, cell, expected, run.accumulators, findings.reproducers)
     elif not equal.all():
         images = np.flatnonzero(~equal)[:PYTHON_IMAGES].tolist()
-        unlike = first_unlike("RTL", pipeline.part_nodes(cell, images), pipeline.rtl_nodes(cell, images), images)
-        raise EquivalenceError(
-            f"RTL: {int((~equal).sum())} of {len(equal)} images differ, first image {images[0]}; "
-            f"{unlike or 'every node is right when these images are streamed alone'}"
-        )
+        seen = f"RTL: {int((~equal).sum())} of {len(equal)} images differ, first image {images[0]}"
+        nodes, model = pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded")
+        try:
+            _require_like("RTL", pipeline, cell, images, nodes, model, findings.reproducers, cpp=None)
+        except EquivalenceError as located:
+            raise EquivalenceError(f"{seen}\n{located}") from None
+        raise EquivalenceError(f"{seen}; every node is right when these images are streamed alone")
 
 
 def _estimated(pipeline: OwnPipeline, cell: OwnModel) -> Sequence[LayerGeometry] | None:
@@ -319,8 +385,9 @@ def _estimated(pipeline: OwnPipeline, cell: OwnModel) -> Sequence[LayerGeometry]
 
 def _resources(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     part = reference.part(pipeline.part)
+    findings.figures["part"] = part.name
     if layers := _estimated(pipeline, cell):
-        findings.note(Evidence.ESTIMATE, part=part.name, **hls_estimates(layers, part))
+        findings.note(Evidence.ESTIMATE, **hls_estimates(layers, part))
     synthesis, dataflow = pipeline.synthesis(cell), pipeline.dataflow(cell)
     findings.note(Evidence.SYNTHESIS, **resource_figures(synthesis, dataflow, cell.policy, part))
     findings.layers = layer_figures(synthesis, dataflow)

@@ -24,6 +24,8 @@ from qnn.errors import ModelError
 __all__ = ["InputType", "OwnModel", "Preprocessing", "Samples", "parse_number", "random_samples", "read_samples"]
 
 _QUANTISERS = ("Quant", "IntQuant", "BipolarQuant", "BinaryQuant", "Trunc", "MultiThreshold", "QuantizeLinear")
+_FINNS_OWN = "finn.custom_op.fpgadataflow"
+"""Domain of FINN's hardware nodes, and what the domains of their variants begin with."""
 _MOST_BITS = 8
 _LARGEST = Fraction(2**126)
 RANDOM_SAMPLES = 64
@@ -46,7 +48,8 @@ class InputType:
         if not 1 + signed <= bits <= _MOST_BITS:
             raise ModelError(
                 f"unknown input type {text!r}: it is uint1 to uint{_MOST_BITS} or int2 to int{_MOST_BITS}, the whole "
-                "numbers that the accelerator's input stream carries (uint8 for pixels)"
+                "numbers that the accelerator's input stream carries (uint8 for pixels; inputs of -1 and 1 are uint1 "
+                "with --scale 2 --shift=-1)"
             )
         return cls(bits=bits, signed=signed)
 
@@ -139,6 +142,14 @@ def _require_whole(model: Any, path: Path) -> None:
         )
     if not any(node.op_type in _QUANTISERS for node in graph.node):
         kinds = ", ".join(sorted({node.op_type for node in graph.node}))
+        if any(node.domain.startswith(_FINNS_OWN) for node in graph.node):
+            raise ModelError(
+                f"{path} is a graph of FINN's hardware nodes already ({kinds}): give the QONNX model it was made of"
+            )
+        if "FloatQuant" in kinds:
+            raise ModelError(
+                f"{path} is quantised to small floats (FloatQuant), which FINN does not map: quantise to integers"
+            )
         raise ModelError(
             f"{path} has no quantisation: its nodes are {kinds}, and none of {', '.join(_QUANTISERS)}. FINN maps "
             "quantised networks: train with Brevitas or QKeras and export QONNX"

@@ -133,7 +133,9 @@ class OwnPipeline(HardwarePipeline[OwnModel]):
 
     def frames(self, cell: OwnModel, images: Sequence[int] | slice = slice(None)) -> NDArray[np.uint8]:
         chosen = super().frames(cell, images).astype(np.int64)
-        first = self.dataflow(cell).layers[0]
+        self.compilation(cell).require("rtl")
+        # Not of dataflow(): which FIFOs are delivered is measured with these frames, and their depths change no lanes.
+        first = finn.read_dataflow(self._dataflow(cell)).layers[0]
         lanes = first.simd or first.output_lanes
         bits = InputType.parse(self.compilation(cell).input_type).bits
         return pack(chosen.reshape(len(chosen), -1), lane_bits=bits, lanes=lanes)

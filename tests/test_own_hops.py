@@ -1,5 +1,6 @@
 """Models from outside through every hop: equal where they are, and each hop sees a fault of its own."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,15 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
-from fixtures.example_models import binary_model, convolutional_model, float_model, image_model, save
+from fixtures.example_models import binary_model, convolutional_model, float_model, image_model, model_of_codes, save
 from qnn.ahead import Step
 from qnn.ahead import _do as build_ahead
 from qnn.cell import Folding
 from qnn.cli import main
-from qnn.errors import DataflowError, ModelError
+from qnn.errors import DataflowError, DeadlockError, DesignError, ModelError
 from qnn.own_hops import HOPS, Hop, Verdict, ahead, run_hop
 from qnn.own_model import OwnModel, Preprocessing
 from qnn.own_pipeline import OwnPipeline
@@ -150,11 +152,53 @@ class _Faulty(OwnPipeline):
 def test_a_fault_is_seen_at_its_hop_and_names_the_place(
     wrong: str, hop: str, message: str, shared_store: Store, model: OwnModel, folder: Path
 ) -> None:
-    import re
-
     found = hops(_Faulty(store=shared_store, wrong=wrong), model, folder, hop)[hop]
     assert found.verdict is Verdict.DIFFERS
     assert re.search(message, str(found.detail)), found.detail
+    if hop in ("golden", "hardware", "cppsim", "rtl"):
+        require_reproducer(found)
+
+
+def require_reproducer(hop: Hop) -> None:
+    """A folder with the one node that the difference names."""
+    named = re.search(r"the first wrong node is (\S+)", str(hop.detail))
+    where = re.search(r"reproducer: (.*)", str(hop.detail))
+    assert named is not None
+    assert where is not None, hop.detail
+    folder = Path(where[1])
+    assert [node.name for node in onnx.load(str(folder / "node.onnx")).graph.node] == [named[1]]
+    assert len(np.load(folder / "inputs.npy")) == len(np.load(folder / "expected.npy")) > 0
+    assert (folder / "rtl").is_dir() == named[1].partition("_")[2].startswith("rtl")
+    assert str(hop.detail).splitlines()[-2].strip() in (folder / "README.txt").read_text()
+
+
+def test_a_standstill_names_the_node_that_stopped(shared_store: Store, model: OwnModel, folder: Path) -> None:
+    class Standing(OwnPipeline):
+        def device_run(self, cell: OwnModel) -> DeviceRun:
+            raise DeadlockError("the accelerator stands still")
+
+        def rtl_nodes(self, cell: OwnModel, images: Sequence[int], **options: Any) -> list[NodeValues]:
+            nodes = super().rtl_nodes(cell, images, **options)
+            place = next(k for k, node in enumerate(nodes) if node.op_type == "MVAU_rtl")
+            return [replace(node, values=node.values[:3]) if k >= place else node for k, node in enumerate(nodes)]
+
+    found = hops(Standing(store=shared_store), model, folder, "rtl")["rtl"]
+    assert found.verdict is Verdict.DIFFERS
+    assert str(found.detail).startswith("the accelerator stands still\nRTL: the first wrong node is MVAU_rtl_0")
+    assert "stopped before image 3 was whole" in str(found.detail)
+    require_reproducer(found)
+
+
+def test_a_reproducer_that_cannot_be_written_hides_no_difference(
+    shared_store: Store, model: OwnModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Path:
+        raise DesignError("the model has no such node")
+
+    monkeypatch.setattr("qnn.diff.write_reproducer", refuse)
+    found = hops(_Faulty(store=shared_store, wrong="hardware"), model, folder, "hardware")["hardware"]
+    assert found.verdict is Verdict.DIFFERS
+    assert str(found.detail).endswith("\nno reproducer: the model has no such node")
 
 
 def test_an_accelerator_that_does_not_fit_is_told(
@@ -185,6 +229,11 @@ def test_binary_weights_go_through_cppsim_and_what_needs_rtl_says_why_it_did_not
     assert found["throughput"].figures["finn_estimate_interval_cycles"] == 8 * 6 / (2 * 2)
     assert int(found["resources"].figures["finn_hls_estimate_lut"] or 0) > 0
     assert found["cppsim"].figures["held_against"] == "exact integers"
+    product = "XnorPopcountMatMul_0" if bipolar_activations else "MatMul_0"
+    for name, node in (("golden", product), ("cppsim", "Thresholding_hls_1")):
+        wrong = hops(_Faulty(store=shared_store, wrong=name), model, folder, name)[name]
+        assert f"the first wrong node is {node}" in str(wrong.detail)
+        require_reproducer(wrong)
 
 
 @pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -210,6 +259,7 @@ def test_a_convolutional_network_goes_through_all_hops_that_its_nodes_have(
         wrong = hops(_Faulty(store=shared_store, wrong=name, place=place), model, folder, name)[name]
         assert wrong.verdict is Verdict.DIFFERS
         assert f"the first wrong node is {node}" in str(wrong.detail)
+        require_reproducer(wrong)
 
 
 @pytest.mark.slow
@@ -220,6 +270,18 @@ def test_a_convolutional_network_fits_and_every_node_of_it_is_counted(shared_sto
     assert found.verdict is Verdict.EQUAL
     kinds = {str(layer["name"]).partition("_")[0] for layer in found.layers}
     assert kinds == {"FMPadding", "ConvolutionInputGenerator", "MVAU", "Thresholding", "StreamingFIFO"}
+
+
+def test_a_network_may_start_with_a_product_and_end_with_an_activation(shared_store: Store, folder: Path) -> None:
+    path = save(model_of_codes(), folder / "codes.onnx")
+    model = OwnModel(path=path, folding=FOLDING, preprocessing=Preprocessing.parse("uint1", "1", "0"))
+    found = hops(OwnPipeline(store=shared_store), model, folder, "qonnx", "golden", "hardware")
+    details = {name: (hop.verdict, hop.detail) for name, hop in found.items()}
+    assert details == dict.fromkeys(found, (Verdict.EQUAL, None))
+    assert found["qonnx"].figures["host"] == "MultiThreshold_1 (MultiThreshold), Mul_0 (Mul)"
+    assert found["qonnx"].figures["codes"] == 64 * 6
+    wrong = hops(_Faulty(store=shared_store, wrong="outputs"), model, folder, "qonnx")["qonnx"]
+    assert wrong.verdict is Verdict.DIFFERS
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from fixtures.example_models import float_model, image_model, save
 from qnn.cell import Folding, Policy
 from qnn.cli import main
 from qnn.errors import ModelError, SimulationError
+from qnn.own_hops import HOPS
 from qnn.own_model import InputType, OwnModel, Preprocessing, random_samples, read_samples
 from qnn.own_pipeline import pack
 from qnn.tools import verilator
@@ -54,6 +55,13 @@ def _without_quantisation() -> Any:
     return model
 
 
+def _of_one_node(op_type: str, domain: str) -> Any:
+    model = _without_quantisation()
+    node = model.graph.node[0]
+    node.op_type, node.domain = op_type, domain
+    return model
+
+
 def _two_inputs() -> Any:
     model = image_model()
     model.graph.input.append(onnx.helper.make_tensor_value_info("other", 1, [1, 2]))
@@ -72,6 +80,14 @@ def _of_integers() -> Any:
         (_dynamic, r"shape \['N', 1, 4, 4\], of which N is not fixed.*batch 1"),
         (lambda: _batch(4), r"input x has batch 4: export the model for one image"),
         (_without_quantisation, r"has no quantisation: its nodes are Relu.*train with Brevitas or QKeras"),
+        (
+            lambda: _of_one_node("MVAU_hls", "finn.custom_op.fpgadataflow.hls"),
+            r"is a graph of FINN's hardware nodes already \(MVAU_hls\)",
+        ),
+        (
+            lambda: _of_one_node("FloatQuant", "qonnx.custom_op.general"),
+            r"small floats \(FloatQuant\), which FINN",
+        ),
         (_two_inputs, r"has 2 inputs \(x, other\)"),
         (_of_integers, r"the input x is not of type float"),
         (onnx.ModelProto, r"is not an ONNX model: it has 0 nodes"),
@@ -116,6 +132,7 @@ def test_preprocessing_takes_fractions() -> None:
         (("float32", "1", "0"), "unknown input type 'float32'"),
         (("uint16", "1", "0"), "unknown input type 'uint16'"),
         (("int1", "1", "0"), "unknown input type 'int1'"),
+        (("bipolar", "1", "0"), "inputs of -1 and 1 are uint1 with --scale 2 --shift=-1"),
     ],
 )
 def test_preprocessing_that_cannot_be_read_is_refused(options: tuple[str, str, str], message: str) -> None:
@@ -204,7 +221,8 @@ def test_elements_that_make_no_whole_beats_are_refused() -> None:
         ([], "is not an ONNX model"),
         (["--scale", "one"], "--scale 'one' is no number"),
         (["--folding", "8"], "unknown folding '8'"),
-        (["--part", "none"], "none"),
+        (["--policy", "even"], "unknown policy 'even'"),
+        (["--part", "none"], "unknown part 'none'"),
     ],
 )
 def test_check_ends_with_2_where_nothing_could_be_checked(
@@ -232,6 +250,8 @@ def test_with_a_model_its_benchmarks_alone_are_selected_and_else_none_of_them(tm
     chosen = _collect("--model", str(path), "-k", "cppsim").stdout
     assert chosen.count("::") == 1
     assert "[my_net-PE8-SIMD8]" in chosen
+    for hop in HOPS:
+        assert f"::test_{hop}_" in given.stdout
     assert "test_own_model" not in _collect().stdout
 
 
@@ -242,6 +262,10 @@ def test_with_a_model_its_benchmarks_alone_are_selected_and_else_none_of_them(tm
         (["--model", "{}/net.onnx", "--scale", "one"], "--scale 'one' is no number"),
         (["--model", "{}/net.onnx", "--model", "{}/net.onnx"], "several models are called net-PE8-SIMD8"),
         (["--scale", "1/255"], "--scale: there is no model that this is about"),
+        (["--model", "{}/net.onnx", "--policy", "even"], "unknown policy 'even'"),
+        (["--model", "{}/net.onnx", "--part", "none"], "--part: unknown part 'none'"),
+        (["--model", "{}/net.onnx", "--thresholds", "exact"], "--thresholds: this is about the suite's own cells"),
+        (["--model", "{}/net.onnx", "--cells", "A3W3", "--dataset", "mnist"], "--dataset, --cells: this is about"),
     ],
 )
 def test_pytest_refuses_what_cannot_be_taken_before_it_collects(
