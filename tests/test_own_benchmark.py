@@ -24,6 +24,7 @@ from qnn.results import Evidence, Row, Status, read_rows
 from qnn.store import Store
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTATION = ROOT / "docs" / "own-models.md"
 SCALED = ("--input", "uint8", "--scale", "1/255")
 IMAGES = 300
 """As many as the documentation's example takes."""
@@ -130,7 +131,7 @@ def _example() -> list[list[str]]:
     """The commands of the documentation's example, as words behind ``python``."""
     import shlex
 
-    text = (ROOT / "docs" / "own-models.md").read_text().partition("## An example")[2]
+    text = DOCUMENTATION.read_text().partition("## An example")[2]
     lines = text.split("```")[1].strip().splitlines()
     words = [shlex.split(line, comments=True) for line in lines]
     assert all(line[0] == "python" for line in words)
@@ -154,6 +155,10 @@ def exact_top1_percent(shared_store: Store) -> float:
     golden, test = Pipeline(store=shared_store).golden(cell), datasets.load(cell.dataset, "test")
     logits = integer.logits(golden.parameters, golden.evaluate(test.pixels[:IMAGES]))
     return 100 * float(np.mean(logits.argmax(axis=1) == test.labels[:IMAGES]))
+
+
+def test_the_documentation_tells_the_accuracy_that_the_example_has(exact_top1_percent: float) -> None:
+    assert f"{exact_top1_percent:.2f} % of these {IMAGES} images" in DOCUMENTATION.read_text()
 
 
 def test_a_model_trained_by_this_suite_has_its_accuracy_in_rtl(
