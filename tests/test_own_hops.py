@@ -192,7 +192,7 @@ def test_a_standstill_names_the_node_that_stopped(shared_store: Store, model: Ow
 def test_a_reproducer_that_cannot_be_written_hides_no_difference(
     shared_store: Store, model: OwnModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: Any) -> Path:
+    def refuse(*_: Any, **_named: Any) -> Path:
         raise DesignError("the model has no such node")
 
     monkeypatch.setattr("qnn.diff.write_reproducer", refuse)
