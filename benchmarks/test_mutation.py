@@ -1,8 +1,8 @@
 """Whether the suite's checks can fail: faults, one at a time, in real artifacts, put before the checks that cover them.
 
-Random faults are drawn by a fixed seed over weights, thresholds, constants of the generated HDL and LUTs of netlists. A
-fault that no input can show is equivalent, is proved to be so and is counted apart; every other one has to be caught.
-Named faults, one of each kind that hardware builds have had, have to be caught at the right node too.
+Random faults are drawn by a fixed seed over weights, thresholds, constants of the generated HDL and LUTs of netlists.
+None that an input is known to show may be missed. A fault that is proved to be equivalent is counted apart, and so is
+one that is neither caught nor proved to be: there may be few of them. Named faults, one of each kind that hardware builds have had, have to be caught at the right node too.
 """
 
 import shutil
@@ -31,6 +31,7 @@ from fixtures.mutation import (
     Node,
     Outcome,
     Score,
+    Tell,
     Verdict,
     injected,
     nodes_of,
@@ -50,16 +51,20 @@ from qnn.tools import netlist, verilator
 from qnn.tools.yosys import NEUTRAL
 
 _SEED = 5
+_UNDECIDED_PERCENT = 5
+
+
+def _random_faults(kind: Kind, pipeline: Pipeline, config: pytest.Config) -> list[Verdict]:
+    return injected(pipeline, kind, shares(config.getoption("--mutation"))[kind], [_SEED, list(Kind).index(kind)])
 
 
 @pytest.mark.rtlsim
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.replace(" ", "-"))
-def test_every_random_fault_is_caught_or_proved_equivalent(
-    kind: Kind, pipeline: Pipeline, pytestconfig: pytest.Config, score: list[Verdict], record: Record
+def test_no_random_fault_that_an_input_shows_is_missed(
+    kind: Kind, pipeline: Pipeline, pytestconfig: pytest.Config, tell_verdicts: Tell, record: Record
 ) -> None:
-    count = shares(pytestconfig.getoption("--mutation"))[kind]
-    verdicts = injected(pipeline, kind, count, [_SEED, list(Kind).index(kind)])
-    score += verdicts
+    verdicts = _random_faults(kind, pipeline, pytestconfig)
+    tell_verdicts(verdicts)
     result = Score(verdicts=tuple(verdicts))
     record(
         Evidence.NETLIST if kind is Kind.LUT else Evidence.RTLSIM,
@@ -75,6 +80,15 @@ def test_every_random_fault_is_caught_or_proved_equivalent(
     )
     missed = [f"{v.fault.node}, {v.fault.what}: {v.why}" for v in verdicts if v.outcome is Outcome.MISSED]
     assert not missed, "\n".join(missed)
+
+
+@pytest.mark.rtlsim
+def test_nearly_all_random_faults_are_caught_or_proved_equivalent(
+    pipeline: Pipeline, pytestconfig: pytest.Config
+) -> None:
+    verdicts = [verdict for kind in Kind for verdict in _random_faults(kind, pipeline, pytestconfig)]
+    undecided = [f"{v.fault.node}, {v.fault.what}: {v.why}" for v in verdicts if v.outcome is Outcome.UNDECIDED]
+    assert Score(verdicts=tuple(verdicts)).undecided_percent <= _UNDECIDED_PERCENT, "\n".join(undecided)
 
 
 # ----------------------------------------------------------------------------------------------------- named faults
