@@ -1,12 +1,13 @@
 """Whether the suite's checks can fail: faults, one at a time, in real artifacts, put before the checks that cover them.
 
-Random faults are drawn by a fixed seed over weights, thresholds, constants of the generated HDL and LUTs of netlists. A
-fault that no input can show is equivalent, is proved to be so and is counted apart; every other one has to be caught.
-Named faults, one of each kind that hardware builds have had, have to be caught at the right node too.
+Random faults are drawn by a fixed seed over weights, thresholds, constants of the generated HDL and LUTs of netlists.
+None that an input is known to show may be missed. A fault that is proved to be equivalent is counted apart, and so is
+one that is neither caught nor proved to be: there may be few of them. Named faults, one of each kind that hardware
+builds have had, have to be caught at the right node too: alone, and in the whole accelerator on a few images.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fixtures.faults import (
     lut_bits,
     with_initializer,
     with_lut_faults,
+    with_narrow_accumulators,
     without_node,
 )
 from fixtures.mutation import (
@@ -31,6 +33,7 @@ from fixtures.mutation import (
     Node,
     Outcome,
     Score,
+    Tell,
     Verdict,
     injected,
     nodes_of,
@@ -39,27 +42,33 @@ from fixtures.mutation import (
     weight_bits,
 )
 from fixtures.recording import Record
-from qnn import equivalence, fifos
+from qnn import diff, equivalence, fifos
 from qnn.cell import Cell
-from qnn.divergence import first_divergence
-from qnn.errors import DesignError, EquivalenceError, SimulationError
+from qnn.divergence import Divergence
+from qnn.errors import DeadlockError, DesignError, EquivalenceError, SimulationError
+from qnn.hdl import HardwareDesign
 from qnn.nodes import check_node
 from qnn.pipeline import Pipeline
 from qnn.results import Evidence
-from qnn.tools import netlist, verilator
+from qnn.store import digest_of
+from qnn.tools import gxx, netlist, verilator
 from qnn.tools.yosys import NEUTRAL
 
 _SEED = 5
+_UNDECIDED_PERCENT = 5
+
+
+def _random_faults(kind: Kind, pipeline: Pipeline, config: pytest.Config) -> list[Verdict]:
+    return injected(pipeline, kind, shares(config.getoption("--mutation"))[kind], [_SEED, list(Kind).index(kind)])
 
 
 @pytest.mark.rtlsim
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.replace(" ", "-"))
-def test_every_random_fault_is_caught_or_proved_equivalent(
-    kind: Kind, pipeline: Pipeline, pytestconfig: pytest.Config, score: list[Verdict], record: Record
+def test_no_random_fault_that_an_input_shows_is_missed(
+    kind: Kind, pipeline: Pipeline, pytestconfig: pytest.Config, tell_verdicts: Tell, record: Record
 ) -> None:
-    count = shares(pytestconfig.getoption("--mutation"))[kind]
-    verdicts = injected(pipeline, kind, count, [_SEED, list(Kind).index(kind)])
-    score += verdicts
+    verdicts = _random_faults(kind, pipeline, pytestconfig)
+    tell_verdicts(verdicts)
     result = Score(verdicts=tuple(verdicts))
     record(
         Evidence.NETLIST if kind is Kind.LUT else Evidence.RTLSIM,
@@ -75,6 +84,15 @@ def test_every_random_fault_is_caught_or_proved_equivalent(
     )
     missed = [f"{v.fault.node}, {v.fault.what}: {v.why}" for v in verdicts if v.outcome is Outcome.MISSED]
     assert not missed, "\n".join(missed)
+
+
+@pytest.mark.rtlsim
+def test_nearly_all_random_faults_are_caught_or_proved_equivalent(
+    pipeline: Pipeline, pytestconfig: pytest.Config
+) -> None:
+    verdicts = [verdict for kind in Kind for verdict in _random_faults(kind, pipeline, pytestconfig)]
+    undecided = [f"{v.fault.node}, {v.fault.what}: {v.why}" for v in verdicts if v.outcome is Outcome.UNDECIDED]
+    assert Score(verdicts=tuple(verdicts)).undecided_percent <= _UNDECIDED_PERCENT, "\n".join(undecided)
 
 
 # ----------------------------------------------------------------------------------------------------- named faults
@@ -143,31 +161,125 @@ def test_a_threshold_off_by_one_is_caught_at_its_node(faulty_cell: Cell, pipelin
         check_node(node.function, pipeline.node_simulator(node.design), contents)
 
 
+# ------------------------------------------------------------------------------- the same, in the whole accelerator
+
+_IMAGES = range(64)
+
+
+def _with_memories(simulator: verilator.Simulator, memories: Mapping[str, str], folder: Path) -> verilator.Simulator:
+    """A copy of the program, in `folder`, with other contents of some memories."""
+    shutil.copytree(simulator.folder, folder)
+    for file, content_ in memories.items():
+        assert (folder / file).is_file()
+        (folder / file).write_text(content_)
+    return verilator.Simulator.open(folder)
+
+
+def _first_wrong(pipeline: Pipeline, cell: Cell, simulator: verilator.Simulator) -> Divergence:
+    """By what goes over each stream: the way of test_rtl_equals_hardware_integers where the accumulators differ."""
+    found = diff.first_wrong("RTL", pipeline, cell, _IMAGES, pipeline.rtl_nodes(cell, _IMAGES, simulator=simulator))
+    assert found is not None
+    return found
+
+
+def _require_equal_accumulators(pipeline: Pipeline, cell: Cell, simulator: verilator.Simulator) -> None:
+    """As test_rtl_equals_hardware_integers does for all images."""
+    pixels, dataflow = pipeline.images(cell).pixels[: len(_IMAGES)], pipeline.dataflow(cell)
+    run, layer = verilator.simulate(simulator, pixels, output_beats=dataflow.output_beats), dataflow.layers[-1]
+    got = verilator.unpack(run.output, lane_bits=layer.output_bits, lanes=layer.output_lanes, signed=True)
+    expected = pipeline.hardware_model(cell).network.evaluate(pixels)
+    equivalence.require_equal(expected, got.reshape(expected.shape), "RTL")
+
+
 @pytest.mark.rtlsim
-def test_a_fault_in_the_whole_accelerator_is_located_at_its_node(
+@pytest.mark.parametrize(
+    ("change", "channels"),
+    [(_one_more, {7}), (_pes_swapped, {0, 1}), (_lanes_reversed, range(64))],
+    ids=["weight-off-by-one", "PEs-swapped", "SIMD-lanes-reversed"],
+)
+def test_a_fault_in_the_weights_of_the_whole_accelerator_is_located_at_its_node(
+    faulty_cell: Cell, change: Change, channels: Container[int], pipeline: Pipeline, tmp_path: Path
+) -> None:
+    name = "MVAU_rtl_1"
+    memory = _with_weights(nodes_of(pipeline, faulty_cell)[name], change)[f"{NEUTRAL}/memblock.dat"]
+    faulty = _with_memories(pipeline.simulator(faulty_cell), {f"{name}/memblock.dat": memory}, tmp_path / "simulator")
+    with pytest.raises(EquivalenceError, match="RTL: "):
+        _require_equal_accumulators(pipeline, faulty_cell, faulty)
+    found = _first_wrong(pipeline, faulty_cell, faulty)
+    assert found.node == name
+    assert found.channel in channels
+
+
+@pytest.mark.rtlsim
+def test_a_threshold_of_the_whole_accelerator_off_by_one_is_located_at_its_node(
     faulty_cell: Cell, pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    """By what goes over each stream: the way of test_rtl_equals_hardware_integers where the accumulators differ."""
-    node = nodes_of(pipeline, faulty_cell)["MVAU_rtl_1"]
-    folder = tmp_path / "simulator"
-    shutil.copytree(pipeline.simulator(faulty_cell).folder, folder)
-    memory = _with_weights(node, _pes_swapped)[f"{NEUTRAL}/memblock.dat"]
-    (folder / "MVAU_rtl_1" / "memblock.dat").write_text(memory)
-    images = range(8)
+    """A threshold that an accumulator of one of the images is equal to."""
+    name, layer = "Thresholding_rtl_2", 2
     network = pipeline.hardware_model(faulty_cell).network
-    pixels = pipeline.images(faulty_cell).pixels[: len(images)]
-    simulator = verilator.Simulator.open(folder)
-    beats = pipeline.dataflow(faulty_cell).output_beats
-    run = verilator.simulate(simulator, pixels, output_beats=beats)
-    layer = pipeline.dataflow(faulty_cell).layers[-1]
-    got = verilator.unpack(run.output, lane_bits=layer.output_bits, lanes=layer.output_lanes, signed=True)
+    accumulators = network.trace(pipeline.images(faulty_cell).pixels[: len(_IMAGES)])[layer].accumulators
+    thresholds = network.layers[layer].thresholds
+    assert accumulators is not None
+    assert thresholds is not None
+    _, channel, step = map(int, np.argwhere(accumulators[:, :, None] == thresholds)[0])
+    node = nodes_of(pipeline, faulty_cell)[name]
+    words, steps = threshold_words(node), thresholds.shape[1]
+    old = words.read(node.design.files, channel, step, steps)
+    changed = words.write(node.design.files, channel, step, steps, old + 1)
+    memories = {file.replace(NEUTRAL, name): text for file, text in changed.items()}
+    faulty = _with_memories(pipeline.simulator(faulty_cell), memories, tmp_path / "simulator")
     with pytest.raises(EquivalenceError, match="RTL: "):
-        equivalence.require_equal(network.evaluate(pixels), got.reshape(len(pixels), -1), "RTL")
-    nodes = pipeline.rtl_nodes(faulty_cell, images, simulator=simulator)
-    found = first_divergence("RTL", network, pixels, nodes)
-    assert found is not None
-    assert found.node == "MVAU_rtl_1"
-    assert found.channel in (0, 1)
+        _require_equal_accumulators(pipeline, faulty_cell, faulty)
+    found = _first_wrong(pipeline, faulty_cell, faulty)
+    assert (found.node, found.channel) == (name, channel)
+    assert f"its input is {old}; " in found.around
+
+
+def _built(pipeline: Pipeline, design: HardwareDesign) -> verilator.Simulator:
+    """A whole accelerator with a fault in its HDL."""
+
+    def build(folder: Path) -> None:
+        verilator.build(design, folder, brief=True, library=pipeline.verilator_library())
+
+    key = digest_of([design.digest, verilator.version(), gxx.version()])
+    return verilator.Simulator.open(pipeline.store.get_or_build("faulty-simulator", key, build))
+
+
+@pytest.mark.rtlsim
+def test_accumulators_of_the_whole_accelerator_too_narrow_for_the_images_are_located_at_their_node(
+    pipeline: Pipeline,
+) -> None:
+    """By one bit too narrow for the first images: a bit less than FINN's, which is for every input, shows in none."""
+    cell, name, layer = CELLS[0], "MVAU_rtl_1", 2
+    network = pipeline.hardware_model(cell).network
+    accumulators = network.trace(pipeline.images(cell).pixels[: len(_IMAGES)])[layer].accumulators
+    assert accumulators is not None
+    narrow = int(max(accumulators.max(), -accumulators.min() - 1)).bit_length()
+    output = nodes_of(pipeline, cell)[name].function.output
+    design = with_narrow_accumulators(
+        pipeline.simulated_design(cell), name, lanes=output.lanes, bits=output.bits, narrow_bits=narrow
+    )
+    faulty = _built(pipeline, design)
+    with pytest.raises(EquivalenceError, match="RTL: "):
+        _require_equal_accumulators(pipeline, cell, faulty)
+    found = _first_wrong(pipeline, cell, faulty)
+    assert found.node == name
+    assert found.expected is not None
+    assert found.got is not None
+    assert abs(found.expected - found.got) == 2**narrow
+
+
+@pytest.mark.rtlsim
+def test_a_lost_beat_of_the_whole_accelerator_is_located_at_its_node(pipeline: Pipeline) -> None:
+    cell, name = CELLS[0], "StreamingFIFO_rtl_4"
+    faulty = _built(pipeline, losing_a_beat(pipeline.simulated_design(cell), name, 100))
+    with pytest.raises(DeadlockError):
+        _require_equal_accumulators(pipeline, cell, faulty)
+    found = _first_wrong(pipeline, cell, faulty)
+    assert (found.node, found.image) == (name, 3)
+
+
+# ----------------------------------------------------------------------------- other named faults
 
 
 @pytest.mark.rtlsim
@@ -209,7 +321,7 @@ def test_a_fifo_of_depth_0_is_caught_at_its_node(pipeline: Pipeline) -> None:
 def test_a_lost_beat_is_caught_at_its_node(pipeline: Pipeline) -> None:
     node = nodes_of(pipeline, CELLS[0])["StreamingFIFO_rtl_4"]
     with pytest.raises(SimulationError, match=r"^StreamingFIFO_rtl_4, .*stands still"):
-        check_node(node.function, pipeline.node_simulator(losing_a_beat(node.design, 100)), {})
+        check_node(node.function, pipeline.node_simulator(losing_a_beat(node.design, NEUTRAL, 100)), {})
 
 
 def _negated(values: NDArray[Any]) -> NDArray[Any]:

@@ -711,9 +711,10 @@ class HardwarePipeline(ABC, Generic[S]):
 
     def node_synthesis(self, cell: S, name: str) -> NodeSynthesis:
         """One node of the accelerator synthesised by Yosys, out of context. Raises as synthesis() does."""
-        return self._synthesised(cell, self._accepted_by_yosys(cell), name)
+        return self._synthesised(cell, self.synthesised_design(cell), name)
 
-    def _accepted_by_yosys(self, cell: S) -> HardwareDesign:
+    def synthesised_design(self, cell: S) -> HardwareDesign:
+        """FINN's RTL with the edits that Yosys needs. Raises ToolGap where it has no netlists for the part's family."""
         family = reference.part(self.part).family
         if reason := FAMILIES[family].no_synthesis:
             raise ToolGap(f"no synthesis for {self.part}, family {family}: {reason}; take a part of another family")
@@ -748,7 +749,7 @@ class HardwarePipeline(ABC, Generic[S]):
 
         Raises ToolGap where Yosys has no netlists for the family of the part, ToolTimeout naming the node.
         """
-        design = self._accepted_by_yosys(cell)
+        design = self.synthesised_design(cell)
         return tuple(self._synthesised(cell, design, layer.name) for layer in self.dataflow(cell).layers)
 
     def _netlists(self, cell: S) -> dict[str, str]:

@@ -141,7 +141,7 @@ def test_an_edit_of_what_is_not_there_once_is_refused() -> None:
 
 def test_losing_a_beat_changes_the_joining_module_alone() -> None:
     design = _design("unit")
-    lost = losing_a_beat(design, 4)
+    lost = losing_a_beat(design, "unit", 4)
     assert {name for name in design.files if design.files[name] != lost.files[name]} == {"unit/node.sv"}
 
 

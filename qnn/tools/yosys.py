@@ -40,6 +40,7 @@ __all__ = [
     "node_key",
     "parse_refusals",
     "parse_statistics",
+    "read_command",
     "report",
     "synthesise",
     "version",
@@ -224,7 +225,8 @@ def _file_arguments(names: Sequence[str]) -> str:
     return " ".join(names)
 
 
-def _read(sources: Sequence[str], top: str, *, leave_out: str | None = None, options: str = "") -> str:
+def read_command(sources: Sequence[str], top: str, *, leave_out: str | None = None, options: str = "") -> str:
+    """The command that reads a design's HDL with slang, in a folder where report() runs it."""
     boxes = [*_BLACK_BOXES, leave_out] if leave_out else _BLACK_BOXES
     return (
         f"read_slang {options} --ignore-assertions --allow-use-before-declare -Wno-unconnected-output-port "
@@ -250,12 +252,12 @@ def _script(sources: Sequence[str]) -> list[_Step]:
     ]
     fine = _LABELS.index("fine")
     return [
-        _Step(command=_read(sources, NETLIST_MODULE)),
+        _Step(command=read_command(sources, NETLIST_MODULE)),
         # slang takes the shift register at a Thresholding's output for a memory with a write port for each stage, and
         # Yosys then builds every stage of flip-flops. Read again as a variable, it is found to be a shift register;
         # the thresholds are still mapped as the ROMs they are (memory_bmux2rom).
         _Step(
-            command=f"design -reset; {_read(sources, NETLIST_MODULE, options='--no-implicit-memories')}",
+            command=f"design -reset; {read_command(sources, NETLIST_MODULE, options='--no-implicit-memories')}",
             condition="writes_register_files_alone",
         ),
         # In place of synth_xilinx' own "begin", which reads every cell there is.
@@ -383,7 +385,7 @@ def _refusals(
 ) -> tuple[Refusal, ...]:
     """What the front end says of `sources`; raises ToolFailed if it fails and says nothing that can be read."""
     with tempfile.TemporaryDirectory(prefix="qnn-yosys-") as name:
-        steps = [_Step(command=_read(sources, top, leave_out=leave_out))]
+        steps = [_Step(command=read_command(sources, top, leave_out=leave_out))]
         try:
             _run(steps, design.files, Path(name), log=log.absolute(), timeout_s=timeout_s)
         except ToolFailed:
