@@ -70,6 +70,18 @@ def test_a_threshold_off_by_two_is_named(golden: GoldenNetwork) -> None:
         comparison.require_explained()
 
 
+def test_a_threshold_that_is_not_exact_is_named_where_it_has_to_be(golden: GoldenNetwork) -> None:
+    model = _hardware(golden)
+    equivalence.compare_models(golden, model).require_exact()
+    thresholds = [array.copy() for array in model.thresholds]
+    exact = golden.exact[1]
+    channel, step = np.argwhere(exact.thresholds > exact.minimum[:, None] + 1)[0]
+    thresholds[1][channel, step] -= 1
+    comparison = equivalence.compare_models(golden, replace(model, thresholds=tuple(thresholds)))
+    with pytest.raises(EquivalenceError, match=rf"exact thresholds of activation 1: channel {channel}, step {step}"):
+        comparison.require_exact()
+
+
 def test_a_weight_off_by_one_is_named(golden: GoldenNetwork) -> None:
     model = _hardware(golden)
     layer = golden.layers[2]
@@ -200,6 +212,24 @@ def test_a_sum_that_no_order_of_float32_gives_is_named_in_every_layer(
     wrong = _compare(golden, replace(forward_pass, products=tuple(products)), pixels)
     with pytest.raises(EquivalenceError, match=rf"layer {layer}: 1 of .*first image 11, channel 5: "):
         wrong.require_explained("Brevitas")
+
+
+def test_images_are_named_by_their_numbers_in_the_data_set(
+    golden: GoldenNetwork, forward_pass: ForwardPass, pixels: np.ndarray
+) -> None:
+    images = [3, 11, 40]
+    codes = [array[images] for array in forward_pass.codes]
+    products = [array[images] for array in forward_pass.products]
+    trace = golden.trace(pixels[images])
+    products[0][1, 5] = np.nan
+    wrong = equivalence.compare_forward_pass(golden, trace, codes, pixels[images], products).of_images(images)
+    with pytest.raises(EquivalenceError, match=r"layer 0: 1 of .*first image 11, channel 5: "):
+        replace(wrong, activations=wrong.activations[:1]).require_explained("QONNX")
+    codes[0][2, 7] += 1
+    wrong = equivalence.compare_forward_pass(golden, trace, codes, pixels[images]).of_images(images)
+    assert wrong.unexplained_images(0).tolist() == [40]
+    with pytest.raises(EquivalenceError, match="QONNX, activation 0, first image 40: "):
+        wrong.require_explained("QONNX")
 
 
 def test_a_sums_bound_holds_for_any_order_and_is_sharp_to_its_order_of_magnitude(golden: GoldenNetwork) -> None:
