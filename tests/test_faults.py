@@ -1,11 +1,15 @@
 """The fault injector changes exactly what it says it changes."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from fixtures import mutation
 from fixtures.faults import (
     Fault,
     Kind,
@@ -19,10 +23,12 @@ from fixtures.faults import (
     side_by_side,
     with_initializer,
     with_lut_faults,
+    with_narrow_accumulators,
     without_node,
 )
 from fixtures.mutation import Outcome, Score, Verdict, shares
-from qnn.errors import DesignError
+from fixtures.proofs import Finding
+from qnn.errors import DeadlockError, DesignError, EquivalenceError, SimulationError, ToolFailed, ToolTimeout
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 
 
@@ -139,6 +145,23 @@ def test_an_edit_of_what_is_not_there_once_is_refused() -> None:
         edited(_design("unit"), "unit/unit.v", "absent", "x")
 
 
+def test_a_lost_beat_and_narrow_accumulators_are_of_one_node_of_many() -> None:
+    nodes = (replace(_fifo("a")), replace(_fifo("b"), op_type="MVAU_rtl", weights_module="w", weight_bits=8))
+    wrapper = "mvu #(\n .ACCU_WIDTH = 4,\n) m();"
+    files = {"rtllib/fifo.sv": "", f"{TOP}.sv": "", "b/b_wrapper.v": wrapper.replace(".ACCU", "parameter ACCU")}
+    files |= {f"{node.name}/{node.name}.v": "" for node in nodes}
+    files |= {f"{node.name}/node.sv": node_module(node) for node in nodes}
+    design = HardwareDesign(files=files, nodes=nodes, finn_version="0")
+    lost = losing_a_beat(design, "a", 4)
+    narrow = with_narrow_accumulators(design, "b", lanes=2, bits=4, narrow_bits=3)
+    assert {name for name in files if files[name] != lost.files[name]} == {"a/node.sv"}
+    assert {name for name in files if files[name] != narrow.files[name]} == {"b/node.sv", "b/b_wrapper.v"}
+    assert "ACCU_WIDTH = 3," in narrow.files["b/b_wrapper.v"]
+    text = narrow.files["b/node.sv"]
+    assert text.index("wire [6-1:0] narrow;") < text.index(".out0_V_TDATA(narrow)")
+    assert "assign out0_V_tdata = {{1{narrow[5]}}, narrow[5:3], {1{narrow[2]}}, narrow[2:0]};" in text
+
+
 def test_losing_a_beat_changes_the_joining_module_alone() -> None:
     design = _design("unit")
     lost = losing_a_beat(design, "unit", 4)
@@ -211,10 +234,60 @@ def test_the_score_is_of_what_is_caught_and_missed() -> None:
     outcomes = [Outcome.CAUGHT] * 3 + [Outcome.MISSED, Outcome.EQUIVALENT, Outcome.UNDECIDED]
     score = Score(verdicts=tuple(map(_verdict, outcomes)))
     assert score.percent == 75
-    assert "score: 75.0 %" in score.table()
+    assert "score: 75.0 % (caught, of caught and missed); 16.7 % undecided, of all" in score.table()
     assert "equivalent: 1 netlist LUT bit: because" in score.table()
     assert Score(verdicts=()).percent is None
 
 
 def test_200_faults_are_shared_out() -> None:
     assert sum(shares(200).values()) == 200
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_verdict_is_the_same_after_json(outcome: Outcome) -> None:
+    verdict = _verdict(outcome)
+    assert Verdict.of_plain(json.loads(json.dumps(verdict.plain))) == verdict
+
+
+def _complaint_of(error: Exception, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    def check_node(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(mutation, "check_node", check_node)
+    run = mutation._Run(function=cast(Any, None), simulator=cast(Any, None), contents={})
+    return run.complaint()
+
+
+@pytest.mark.parametrize("kind", [EquivalenceError, SimulationError, DeadlockError])
+def test_what_the_check_says_of_the_node_catches_a_fault(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _complaint_of(kind("wrong"), monkeypatch) == "wrong"
+
+
+@pytest.mark.parametrize("error", [ToolFailed("killed by signal 9", -9), ToolTimeout("not done"), OSError("disk full")])
+def test_a_simulator_that_fails_catches_nothing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(type(error)):
+        _complaint_of(error, monkeypatch)
+
+
+def test_a_refused_file_catches_a_fault_and_a_tool_that_fails_does_not() -> None:
+    error = ToolFailed("killed by signal 9", -9)
+    assert mutation._refusal("Yosys", {"unit.v": "line 1: no"}, error) == "Yosys refuses it: unit.v, line 1: no"
+    with pytest.raises(ToolFailed, match="signal 9"):
+        mutation._refusal("Yosys", {}, error)
+
+
+_UNSEEN = Verdict.of_plain({"kind": Kind.LUT, "node": "n", "what": "w", "outcome": Outcome.MISSED, "why": ""}).fault
+
+
+@pytest.mark.parametrize(
+    ("proved", "shown", "outcome"),
+    [(True, False, Outcome.EQUIVALENT), (False, True, Outcome.MISSED), (False, False, Outcome.UNDECIDED)],
+)
+def test_only_what_is_proved_counts_as_equivalent(
+    proved: bool, shown: bool, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutation._Run, "shown_by_random_vectors", lambda self: shown)
+    run = mutation._Run(function=cast(Any, None), simulator=cast(Any, None), contents={})
+    assert mutation._judged(_UNSEEN, Finding(proved=proved, why="because"), run).outcome is outcome

@@ -1,6 +1,7 @@
 """What pytest shows and writes when the suite's fixtures are loaded."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -238,6 +239,8 @@ def test_comparing_under_xdist_would_compare_nothing_and_is_refused(option: str)
 
 BENCHMARKS = """
 import pytest
+from fixtures.faults import Fault, Kind
+from fixtures.mutation import Outcome, Tell, Verdict
 from fixtures.recording import Record
 from qnn.results import Evidence
 
@@ -267,6 +270,11 @@ def test_time(device_clock, benchmark) -> None:
 
 def test_wrong_order(benchmark, device_clock) -> None:
     device_clock.measure(benchmark, [1.0])
+
+@pytest.mark.parametrize("kind", Kind)
+def test_faults(kind: Kind, tell_verdicts: Tell) -> None:
+    fault = Fault(kind=kind, node="node", what="a bit")
+    tell_verdicts([Verdict(fault=fault, outcome=Outcome.CAUGHT, why="it shows")])
 """
 
 
@@ -319,6 +327,13 @@ def test_every_test_leaves_a_row_whatever_became_of_it(session: tuple[str, Path,
 def test_the_session_ends_with_what_failed_and_was_skipped(session: tuple[str, Path, bool]) -> None:
     assert "failed small: ValueError: nine of ten" in session[0]
     assert "skipped small: no board" in session[0]
+
+
+def test_the_session_ends_with_the_faults_of_all_processes(session: tuple[str, Path, bool]) -> None:
+    lines = session[0].partition("injected faults")[2].splitlines()
+    assert any(re.fullmatch(r"weight code +1 +0 +0 +1 +0", line) for line in lines)
+    assert any(re.fullmatch(r"all +4 +0 +0 +4 +0", line) for line in lines)
+    assert "score: 100.0 % (caught, of caught and missed); 0.0 % undecided, of all" in lines
 
 
 def test_pytest_benchmark_measures_the_devices_clock(session: tuple[str, Path, bool]) -> None:
