@@ -258,6 +258,11 @@ def _complaint_of(error: Exception, monkeypatch: pytest.MonkeyPatch) -> str | No
     return run.complaint()
 
 
+def test_what_verilator_says_of_the_design_catches_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    says = "simulator was killed by signal 6; its log ends:\n%Error: node.sv:1: Active region did not converge"
+    assert _complaint_of(ToolFailed(says, -6), monkeypatch) == says
+
+
 @pytest.mark.parametrize("kind", [EquivalenceError, SimulationError, DeadlockError])
 def test_what_the_check_says_of_the_node_catches_a_fault(
     kind: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -265,7 +270,9 @@ def test_what_the_check_says_of_the_node_catches_a_fault(
     assert _complaint_of(kind("wrong"), monkeypatch) == "wrong"
 
 
-@pytest.mark.parametrize("error", [ToolFailed("killed by signal 9", -9), ToolTimeout("not done"), OSError("disk full")])
+@pytest.mark.parametrize(
+    "error", [ToolFailed("killed", -9), ToolFailed("out of memory", -6), ToolTimeout("not done"), OSError("disk full")]
+)
 def test_a_simulator_that_fails_catches_nothing(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(type(error)):
         _complaint_of(error, monkeypatch)
