@@ -44,7 +44,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_PIXEL_BITS = 8
+_BYTE_BITS = 8
 _LOCATED = 16
 """Images with which a wrong node is looked for, at most; a reproducer has so many to either side of the first one."""
 
@@ -222,8 +222,8 @@ def _write_whole(
     """A folder with the whole accelerator and the first images, for what no node shows alone."""
     dataflow = pipeline.dataflow(cell)
     streams = Streams(
-        input_bits=_PIXEL_BITS,
-        input_lanes=design.input_bits // _PIXEL_BITS,
+        input_bits=_BYTE_BITS,
+        input_lanes=design.input_bits // _BYTE_BITS,
         output_bits=dataflow.output_bits,
         output_lanes=dataflow.output_lanes,
         output_signed=dataflow.output_signed,
@@ -351,7 +351,7 @@ def _node_rtl(pipeline: HardwarePipeline[S], cell: S, name: str, netlist: Hardwa
         design=reproducer.only_node(netlist or pipeline.simulated_design(cell), name),
         kind="netlist" if netlist else "RTL",
         streams=Streams(
-            input_bits=before.output_bits if place else _PIXEL_BITS,
+            input_bits=own.input_bits,
             input_lanes=before.output_lanes if place else own.output_lanes,
             output_bits=own.output_bits,
             output_lanes=own.output_lanes,

@@ -54,6 +54,7 @@ def test_a_wrong_node_of_a_netlist_is_named_and_shown(shared_store: Store, tmp_p
     assert "netlist in Verilator: differs" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_netlist_whose_cycles_alone_are_wrong_is_there_whole(
     shared_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,13 +104,14 @@ def test_a_wrong_weight_fails_its_hop_with_the_first_wrong_node_and_a_reproducer
     reason = str(session.rows["image-PE2-SIMD2", "hardware"].reason)
     assert "hardware graph: the first wrong node is MVAU_0 (MVAU)" in reason
     assert "as if the weight of input 0 were off by" in reason
-    folder = tmp_path / "rows" / "reproducers" / "image-PE2-SIMD2-MVAU_0"
+    folder = tmp_path / "rows" / "reproducers" / "image-PE2-SIMD2-hardware-graph-MVAU_0"
     assert f"reproducer: {folder}" in reason
     shown = _run(["-P", "-W", "ignore", folder / "reproduce.py"], tmp_path, faulty)
     assert shown.returncode == 1, shown.stderr
     assert "in Python: differs, 16 vectors of 6 elements" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_balanced_model_keeps_its_interval_with_fewer_lanes_on_the_part_that_is_asked(
     shared_store: Store, tmp_path: Path
 ) -> None:

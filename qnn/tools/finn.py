@@ -110,6 +110,11 @@ class LayerGeometry:
         """Bits of one output lane. Raises DataflowError where the data type is no integer."""
         return _integer_bits(self.output_type, f"{self.name} gives")
 
+    @property
+    def input_bits(self) -> int:
+        """Bits of one input lane. Raises DataflowError where the data type is no integer."""
+        return _integer_bits(self.input_type, f"{self.name} takes")
+
     def dsp_slices(self, folding: Folding, multiplier_bits: int) -> int:
         """DSP slices of the RTL node at any folding, exact; `multiplier_bits` as in ``qnn.resources.Family``.
 
@@ -121,7 +126,7 @@ class LayerGeometry:
             pe=folding.pe,
             simd=folding.simd,
             weight_bits=_integer_bits(self.weight_type, f"{self.name} has weights of"),
-            activation_bits=_integer_bits(self.input_type, f"{self.name} takes"),
+            activation_bits=self.input_bits,
             narrow_weights=self.narrow_weights,
             multiplier_bits=multiplier_bits,
         )
