@@ -61,7 +61,12 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
             arrays[f"offsets_{products}"] = (1 - bits).sum(axis=1)
             products += 1
         elif node.op_type in tail and products == thresholdings:
-            arrays[tail[node.op_type]] = values.reshape(-1).astype(np.float32)
+            values, name = values.reshape(-1).astype(np.float32), tail[node.op_type]
+            # Absorb1BitMulIntoMatMul leaves signs in front of the scale where a weight has no opposite of its type.
+            given = arrays.get(name, np.ones(1, np.float32))
+            if "tail_bias" in arrays or (np.abs(given) != 1).any():
+                raise DataflowError(f"{node.name} is one {node.op_type} too many behind the last matrix product")
+            arrays[name] = values * given
         else:
             raise DataflowError(f"{node.name} ({node.op_type}) stayed in the streamlined graph")
         tensor = node.output[0]
