@@ -6,7 +6,6 @@ streamlined graph, hardware graph,   against FINN's integers: every node, exactl
 cppsim, RTL
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +22,7 @@ from qnn.divergence import Divergence, first_divergence, stages
 from qnn.errors import CellError, EquivalenceError, QnnError, SimulationError
 from qnn.float_hops import FloatHop
 from qnn.hdl import HardwareDesign
-from qnn.nodes import STALLS, check_node, node_functions
+from qnn.nodes import STALLS, NodeFunction, check_node, node_functions
 from qnn.pipeline import CPPSIM_IMAGES, DeviceRun, HardwarePipeline, Pipeline, S
 from qnn.reproducer import Cpp, NodeCase, Rtl, Streams
 from qnn.tools.finn import NodeValues, finn_version
@@ -112,10 +111,8 @@ def require_equal_rtl(
             require_equal_nodes("RTL", pipeline, cell, images, nodes, model, reproducers)
         except EquivalenceError as located:
             raise EquivalenceError(f"{error}\n{located}") from None
-        told, design = (
-            f"{error}; every node is right when these images are streamed alone",
-            pipeline.simulated_design(cell),
-        )
+        told = f"{error}; every node is right when these images are streamed alone"
+        design = pipeline.simulated_design(cell)
         where = _write_whole(pipeline, cell, expected[: images[-1] + 1], told, design, "RTL", reproducers)
         raise EquivalenceError(f"{told}\nreproducer: {where}") from None
 
@@ -173,9 +170,9 @@ def require_equal_graph(
             nodes=tail,
             inputs=accumulators[shown],
             expected=expected[shown],
-            story=f"{cell}, FINN {pipeline.dataflow(cell).finn_version}\n{told}",
+            story=_story(cell, told),
         )
-        where = reproducer.write(_folder(reproducers, cell, name, case.name), case)
+        where = reproducer.write(reproducer.folder_of(reproducers, cell, name, case.name), case)
         raise EquivalenceError(f"{told}\nreproducer: {where}")
 
 
@@ -235,10 +232,10 @@ def _write_whole(
         model=None,
         inputs=pipeline.frames(cell, slice(len(expected))),
         expected=expected,
-        story=f"{cell}, FINN {dataflow.finn_version}\n{told}",
+        story=_story(cell, told),
         rtl=Rtl(design=design, kind=kind, streams=streams, completions_cycles=completions),
     )
-    return reproducer.write(_folder(reproducers, cell, kind, "whole"), case)
+    return reproducer.write(reproducer.folder_of(reproducers, cell, kind, "whole"), case)
 
 
 def require_nodes_alone(
@@ -259,36 +256,34 @@ def require_nodes_alone(
             except (EquivalenceError, SimulationError) as error:
                 kind = "netlist" if netlist else "RTL"
                 design = pipeline.netlist_design(cell) if netlist else pipeline.simulated_design(cell)
-                given, taken, vectors = function.input, function.output, function.directed_vectors()
                 case = NodeCase(
                     name=name,
                     op_type=design.node(name).op_type,
                     model=pipeline.graph(cell, "folded"),
-                    inputs=vectors,
-                    expected=function.evaluate(vectors),
-                    story=f"{cell}, FINN {design.finn_version}\n{kind} of a node alone: {error}",
-                    rtl=Rtl(
-                        design=reproducer.only_node(design, name),
-                        kind=kind,
-                        streams=Streams(
-                            input_bits=given.bits,
-                            input_lanes=given.lanes,
-                            output_bits=taken.bits,
-                            output_lanes=taken.lanes,
-                            output_signed=taken.signed,
-                        ),
-                        stalls=STALLS,
-                        interval_cycles=function.interval_cycles,
-                    ),
+                    inputs=function.directed_vectors(),
+                    expected=function.evaluate(function.directed_vectors()),
+                    story=_story(cell, f"{kind} of a node alone: {error}"),
+                    rtl=_rtl_alone(reproducer.only_node(design, name), kind, function),
                 )
-                where = reproducer.write(_folder(reproducers, cell, f"{kind} alone", name), case)
+                where = reproducer.write(reproducer.folder_of(reproducers, cell, f"{kind} alone", name), case)
                 raise EquivalenceError(f"{error}\nreproducer: {where}") from None
         raise
 
 
-def _folder(reproducers: Path, cell: object, hop: str, node: str) -> Path:
-    """Of its own for each node at each hop of a cell."""
-    return reproducers / f"{cell}-{re.sub(r'[^A-Za-z0-9]+', '-', hop.replace(chr(39), ''))}-{node}"
+def _rtl_alone(design: HardwareDesign, kind: str, function: NodeFunction) -> Rtl:
+    """What check_node() asks of a node's design."""
+    streams = Streams(
+        input_bits=function.input.bits,
+        input_lanes=function.input.lanes,
+        output_bits=function.output.bits,
+        output_lanes=function.output.lanes,
+        output_signed=function.output.signed,
+    )
+    return Rtl(design=design, kind=kind, streams=streams, stalls=STALLS, interval_cycles=function.interval_cycles)
+
+
+def _story(cell: object, told: str) -> str:
+    return f"{cell}, FINN {finn_version()}\n{told}"
 
 
 def write_reproducer(
@@ -336,11 +331,11 @@ def write_case(
     """
     case = replace(
         case,
-        story=f"{cell}, FINN {finn_version()}\n{case.story}",
+        story=_story(cell, case.story),
         rtl=_node_rtl(pipeline, cell, case.name, netlist) if case.op_type.endswith("_rtl") else None,
         cpp=cpp if case.op_type.endswith("_hls") else None,
     )
-    return reproducer.write(_folder(folder, cell, hop, case.name), case)
+    return reproducer.write(reproducer.folder_of(folder, cell, hop, case.name), case)
 
 
 def _node_rtl(pipeline: HardwarePipeline[S], cell: S, name: str, netlist: HardwareDesign | None) -> Rtl:

@@ -133,7 +133,7 @@ def require_explained(
     except EquivalenceError as error:
         assert place is not None  # since something was found to differ
         case = _case(hop, pipeline, cell, place, str(error))
-        folder = reproducers / f"{cell}-{hop.name}-{case.name}"
+        folder = reproducer.folder_of(reproducers, cell, hop.name, case.name)
         raise EquivalenceError(f"{case.story}\nreproducer: {reproducer.write(folder, case)}") from None
 
 
@@ -245,7 +245,7 @@ def thresholds_located(pipeline: Pipeline, cell: Cell, reproducers: Path) -> Ite
         case = _threshold_case(pipeline, cell, cell.thresholds is Thresholds.EXACT, str(error))
         if case is None:  # the graphs differ in their structure
             raise
-        folder = reproducers / f"{cell}-FINNs-thresholds-{case.name}"
+        folder = reproducer.folder_of(reproducers, cell, "FINN's thresholds", case.name)
         raise EquivalenceError(f"{case.story}\nreproducer: {reproducer.write(folder, case)}") from None
 
 

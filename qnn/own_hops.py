@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from qnn import diff, equivalence, estimate, reference
 from qnn.ahead import Step, Task
-from qnn.divergence import first_unlike
+from qnn.divergence import Unlike, first_unlike
 from qnn.errors import DataflowError, DeadlockError, EquivalenceError, QnnError, SimulationError
 from qnn.own_model import OwnModel
 from qnn.own_pipeline import PYTHON_IMAGES, OwnPipeline
@@ -249,23 +249,11 @@ def _differs(found: object, write: Callable[[], Path]) -> EquivalenceError:
         return EquivalenceError(f"{found}\nno reproducer: {error}")
 
 
-def _require_like(
-    name: str,
-    pipeline: OwnPipeline,
-    cell: OwnModel,
-    images: Sequence[int],
-    nodes: Sequence[NodeValues],
-    model: Path,
-    reproducers: Path,
-    cpp: Cpp | None,
-) -> None:
-    """Raise EquivalenceError naming the first of `nodes` that differs from its counterpart in the streamlined graph."""
-    unlike = first_unlike(name, pipeline.part_nodes(cell, images), nodes, images)
-    if unlike is None:
-        return
+def _case(unlike: Unlike, nodes: Sequence[NodeValues], taken: NDArray[np.int64], model: Path) -> NodeCase:
+    """The node that differs from its counterpart in the streamlined graph; `taken` is what the accelerator took."""
     node, place = nodes[unlike.place], unlike.place
-    inputs = nodes[place - 1].values if place else pipeline.accelerator_inputs(cell)[list(images)]
-    case = NodeCase(
+    inputs = nodes[place - 1].values if place else taken
+    return NodeCase(
         name=node.name,
         op_type=node.op_type,
         model=model,
@@ -274,7 +262,6 @@ def _require_like(
         story=f"{unlike}\nIts inputs are what {nodes[place - 1].name if place else 'the accelerator'} was seen to "
         f"{'give' if place else 'take'}; what is expected is of FINN's streamlined graph, executed by QONNX.",
     )
-    raise _differs(unlike, lambda: diff.write_case(name, pipeline, cell, case, reproducers, cpp=cpp))
 
 
 def _require_nodes(
@@ -292,7 +279,10 @@ def _require_nodes(
     Raises EquivalenceError naming the first wrong one, and a folder below `reproducers` that shows it.
     """
     if _golden(pipeline, cell) is None:
-        _require_like(name, pipeline, cell, images, nodes, model, reproducers, cpp)
+        unlike = first_unlike(name, pipeline.part_nodes(cell, images), nodes, images)
+        if unlike is not None:
+            case = _case(unlike, nodes, pipeline.accelerator_inputs(cell)[list(images)], model)
+            raise _differs(unlike, lambda: diff.write_case(name, pipeline, cell, case, reproducers, cpp=cpp))
         return "FINN's streamlined graph, executed by QONNX"
     found = diff.first_wrong(name, pipeline, cell, images, nodes)
     if found is not None:
@@ -371,7 +361,7 @@ def _rtl(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
         seen = f"RTL: {int((~equal).sum())} of {len(equal)} images differ, first image {images[0]}"
         nodes, model = pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded")
         try:
-            _require_like("RTL", pipeline, cell, images, nodes, model, findings.reproducers, cpp=None)
+            _require_nodes("RTL", pipeline, cell, images, nodes, model, findings.reproducers)
         except EquivalenceError as located:
             raise EquivalenceError(f"{seen}\n{located}") from None
         raise EquivalenceError(f"{seen}; every node is right when these images are streamed alone")

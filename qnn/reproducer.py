@@ -6,6 +6,7 @@
 """
 
 import json
+import re
 import shutil
 import tempfile
 import zipfile
@@ -25,7 +26,7 @@ from qnn.tools import hls_headers, node_simulation, verilator
 from qnn.tools.finn import CppRun
 from qnn.tools.hls_headers import HlsHeaders
 
-__all__ = ["Cpp", "NodeCase", "Rtl", "Streams", "between", "only_node", "part_of", "write"]
+__all__ = ["Cpp", "NodeCase", "Rtl", "Streams", "between", "folder_of", "only_node", "part_of", "write"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,11 @@ def only_node(design: HardwareDesign, name: str) -> HardwareDesign:
     files = {file: text for file, text in design.files.items() if file in node.sources or file.startswith(f"{name}/")}
     files[f"{TOP}.sv"] = stitched_top((node,))
     return HardwareDesign(files=files, nodes=(node,), finn_version=design.finn_version)
+
+
+def folder_of(reproducers: Path, cell: object, hop: str, node: str) -> Path:
+    """Of its own for each node at each hop of a cell."""
+    return reproducers / f"{cell}-{re.sub(r'[^A-Za-z0-9]+', '-', hop.replace(chr(39), ''))}-{node}"
 
 
 def write(folder: Path, case: NodeCase) -> Path:

@@ -9,6 +9,7 @@ import pytest
 from qnn import datasets, equivalence, integer, reference
 from qnn.cell import Cell, Quantization
 from qnn.checkpoints import load
+from qnn.equivalence import ModelComparison
 from qnn.errors import EquivalenceError
 from qnn.inference import run
 from qnn.integer import ForwardPass, GoldenNetwork, IntegerLayer, IntegerNetwork
@@ -59,25 +60,25 @@ def test_exact_thresholds_are_equal(golden: GoldenNetwork) -> None:
     assert comparison.thresholds == 255 + 3 * 64 * 7
 
 
-def test_a_threshold_off_by_two_is_named(golden: GoldenNetwork) -> None:
+def _with_lower_threshold(golden: GoldenNetwork, k: int, by: int) -> tuple[ModelComparison, int, int]:
+    """Of a model with one threshold of activation k lower by `by`; its channel and step."""
     model = _hardware(golden)
     thresholds = [array.copy() for array in model.thresholds]
-    exact = golden.exact[2]
-    channel, step = np.argwhere(exact.thresholds > exact.minimum[:, None] + 2)[0]
-    thresholds[2][channel, step] -= 2
-    comparison = equivalence.compare_models(golden, replace(model, thresholds=tuple(thresholds)))
+    exact = golden.exact[k]
+    channel, step = map(int, np.argwhere(exact.thresholds > exact.minimum[:, None] + by)[0])
+    thresholds[k][channel, step] -= by
+    return equivalence.compare_models(golden, replace(model, thresholds=tuple(thresholds))), channel, step
+
+
+def test_a_threshold_off_by_two_is_named(golden: GoldenNetwork) -> None:
+    comparison, channel, step = _with_lower_threshold(golden, 2, 2)
     with pytest.raises(EquivalenceError, match=rf"activation 2.*\n  channel {channel}, step {step}"):
         comparison.require_explained()
 
 
 def test_a_threshold_that_is_not_exact_is_named_where_it_has_to_be(golden: GoldenNetwork) -> None:
-    model = _hardware(golden)
-    equivalence.compare_models(golden, model).require_exact()
-    thresholds = [array.copy() for array in model.thresholds]
-    exact = golden.exact[1]
-    channel, step = np.argwhere(exact.thresholds > exact.minimum[:, None] + 1)[0]
-    thresholds[1][channel, step] -= 1
-    comparison = equivalence.compare_models(golden, replace(model, thresholds=tuple(thresholds)))
+    equivalence.compare_models(golden, _hardware(golden)).require_exact()
+    comparison, channel, step = _with_lower_threshold(golden, 1, 1)
     with pytest.raises(EquivalenceError, match=rf"exact thresholds of activation 1: channel {channel}, step {step}"):
         comparison.require_exact()
 

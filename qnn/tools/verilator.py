@@ -40,7 +40,6 @@ __all__ = [
     "check",
     "find",
     "include",
-    "no_nodes_header",
     "parse_refusals",
     "parse_statistics",
     "parse_version",
@@ -310,11 +309,6 @@ def _nodes_header(nodes: Sequence[tuple[str, str]], symbols: str, root: str) -> 
             raise ToolFailed(f"Verilator {version()} gives no C++ variable {', '.join(missing)}")
         lines.append(f"    function({k}, {', '.join(f'top.rootp->{wire}' for wire in wires)});")
     return "\n".join([*lines, "}"]) + "\n"
-
-
-def no_nodes_header() -> str:
-    """nodes.h for a design whose nodes are not to sleep."""
-    return _nodes_header([], "", "")
 
 
 def include() -> tuple[Path, ...]:
