@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qnn.errors import EquivalenceError
-from qnn.integer import GoldenNetwork, LayerTrace, accumulator_scales, channel_signs, logits
+from qnn.integer import GoldenNetwork, LayerTrace, accumulator_scales, channel_signs, logits, with_input_scales
 from qnn.thresholding import CodeComparison, ThresholdComparison, Verdict, compare_codes, compare_thresholds
 from qnn.tools.finn import HardwareModel
 
@@ -277,18 +277,20 @@ def logit_bound(golden: GoldenNetwork) -> NDArray[np.float64]:
     A sum of n products has a relative error of at most about n 2^-24 of the sum of magnitudes (Higham, "Accuracy and
     Stability of Numerical Algorithms", 3.1); the batch norm adds a few more operations. Where a weight, a product or
     the batch norm's gain is below float32's normal numbers, its error is at most 2^-149 instead, whatever its size
-    (2.1 there); sums have no such error.
+    (2.1 there); sums have no such error. So it is with the product of any of the scales, by which FINN multiplies the
+    accumulator: each step of that is off by 2^-149 times the scales that are still to come.
     """
-    parameters, before = golden.parameters, golden.layers[-2]
-    layer = parameters.layers[-1]
+    *_, (layer, input_scale) = with_input_scales(golden.parameters)
+    before, weight_scales = golden.layers[-2], layer.weight_scales.astype(np.float64)
     largest_code = max(abs(before.lowest), abs(before.highest))
-    scale = layer.weight_scales.astype(np.float64) * float(parameters.layers[-2].activation_scale or 0)
-    magnitude = np.abs(layer.codes.astype(np.int64)).sum(axis=1) * largest_code * scale
+    accumulator = np.abs(layer.codes.astype(np.int64)).sum(axis=1) * largest_code
+    magnitude = accumulator * accumulator_scales(golden.parameters)[-1]
     gain = np.abs(layer.gamma) / np.sqrt(layer.variance.astype(np.float64) + layer.epsilon)
-    largest_input = largest_code * float(parameters.layers[-2].activation_scale or 0)
     reach, operations = magnitude + np.abs(layer.mean), layer.inputs + 8
     relative = operations * _UNIT_ROUNDOFF * (gain * reach + np.abs(layer.beta))
-    absolute = _SMALLEST * (operations * (1 + gain * (1 + largest_input)) + reach)
+    of_scales = accumulator * (1 + weight_scales) * (1 + input_scale) * (1 + gain)
+    of_inputs = operations * (1 + gain * (1 + largest_code * input_scale))
+    absolute = _SMALLEST * (of_inputs + reach + of_scales)
     bound: NDArray[np.float64] = relative + absolute
     return bound
 

@@ -37,6 +37,7 @@ __all__ = [
     "input_activation",
     "layer_activation",
     "logits",
+    "with_input_scales",
 ]
 
 _EXACT_LIMIT = 2**53
@@ -295,11 +296,11 @@ def _accumulator_scale(layer: LayerParameters, input_scale: np.float32) -> NDArr
 
 def accumulator_scales(parameters: NetworkParameters) -> tuple[NDArray[np.float64], ...]:
     """Value of one accumulator step [outputs] of every layer with weights."""
-    return tuple(_accumulator_scale(layer, input_scale) for layer, input_scale in _input_scales(parameters))
+    return tuple(_accumulator_scale(layer, input_scale) for layer, input_scale in with_input_scales(parameters))
 
 
-def _input_scales(parameters: NetworkParameters) -> Iterator[tuple[LayerParameters, np.float32]]:
-    """Each layer with the step of the codes that it takes."""
+def with_input_scales(parameters: NetworkParameters) -> Iterator[tuple[LayerParameters, np.float32]]:
+    """Each layer with the step of the codes that it takes. Raises ParametersError where one has no activation."""
     scale = parameters.input_scale
     for index, layer in enumerate(parameters.layers):
         yield layer, scale
@@ -318,7 +319,7 @@ def golden(parameters: NetworkParameters) -> GoldenNetwork:
     thresholds = exact_thresholds(input_activation(parameters), 0, 255)
     exact = [thresholds]
     layers = [IntegerLayer(weights=None, thresholds=thresholds.thresholds, lowest=thresholds.lowest)]
-    for layer, input_scale in _input_scales(parameters):
+    for layer, input_scale in with_input_scales(parameters):
         weights = layer.codes.astype(np.int64)
         if layer.activation_scale is None:
             layers.append(IntegerLayer(weights=weights, thresholds=None))

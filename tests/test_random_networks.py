@@ -82,6 +82,31 @@ def test_float32_logits_below_its_normal_numbers_are_within_their_bound() -> Non
         equivalence.require_close_logits(network.golden, accumulators, logits, "float32")
 
 
+def test_float32_scales_whose_product_is_below_its_normal_numbers_are_within_the_bound_too() -> None:
+    """As FINN multiplies an accumulator: by one number, that is less exact the smaller it is."""
+    network = CASES["full-range weights, negative gamma"]
+    layer, accumulators = network.parameters.layers[-1], reached(network, 2)
+    sums = np.float32(integer.accumulator_scales(network.parameters)[-1])
+    logits = accumulators.astype(np.float32) * (sums * layer.gamma)
+    bound = equivalence.logit_bound(network.golden)[0]
+    assert (np.abs(logits - integer.logits(network.parameters, accumulators)) > bound / 16).any()
+    equivalence.require_close_logits(network.golden, accumulators, logits, "float32")
+    logits[3, 0] += np.float32(2 * bound)
+    with pytest.raises(EquivalenceError, match="first image 3, class 0"):
+        equivalence.require_close_logits(network.golden, accumulators, logits, "float32")
+
+
+def test_the_bound_on_logits_of_a_layer_alone_is_that_of_its_input_scale() -> None:
+    """A network that fails is made as small as that."""
+    whole = CASES["ties"]
+    first = dataclasses.replace(whole.parameters.layers[0], activation_scale=None, activation_bits=None)
+    alone = dataclasses.replace(whole, parameters=dataclasses.replace(whole.parameters, layers=(first,)))
+    sums = np.abs(first.codes.astype(np.int64)).sum(axis=1) * 128 * integer.accumulator_scales(alone.parameters)[0]
+    bound = equivalence.logit_bound(alone.golden)
+    assert (bound > 2.0**-24 * sums).all()
+    assert (bound < 2.0**-24 * 20 * (sums * np.abs(first.gamma) + np.abs(first.beta) + 1)).all()
+
+
 def test_the_images_reach_the_ends_of_the_first_accumulators() -> None:
     for network in CASES.values():
         exact, first = network.golden.exact[1], reached(network, 1)
@@ -374,8 +399,8 @@ def test_a_refusal_has_a_reason_only_where_the_network_is_of_that_kind(compiled:
 
 
 def test_weights_that_cannot_change_their_sign_are_a_reason_of_their_own(compiled: dict[str, Run]) -> None:
-    left = "FINN left nodes with neither an RTL nor an HLS variant before the last matrix-vector unit: ElementwiseMul"
-    refusal = f"FINN 1.6.1 failed at the step 'convert to hardware': DataflowError: {left}"
+    left = "DataflowError: Mul_1 (Mul) stayed in the streamlined graph"
+    refusal = f"FINN 1.6.1 failed at the step 'streamline': {left}"
     run = dataclasses.replace(compiled["ties"], refusal=refusal)
     reason = "full-range weights, negative gamma"
     assert dataclasses.replace(run, network=CASES[reason]).reason == reason
