@@ -279,7 +279,7 @@ def test_a_lost_beat_of_the_whole_accelerator_is_located_at_its_node(pipeline: P
     assert (found.node, found.image) == (name, 3)
 
 
-# ----------------------------------------------------------------------------- other named faults
+# ----------------------------------------------------------------------------------------------- other named faults
 
 
 @pytest.mark.rtlsim

@@ -146,7 +146,7 @@ def test_an_edit_of_what_is_not_there_once_is_refused() -> None:
 
 
 def test_a_lost_beat_and_narrow_accumulators_are_of_one_node_of_many() -> None:
-    nodes = (replace(_fifo("a")), replace(_fifo("b"), op_type="MVAU_rtl", weights_module="w", weight_bits=8))
+    nodes = (_fifo("a"), replace(_fifo("b"), op_type="MVAU_rtl", weights_module="w", weight_bits=8))
     wrapper = "mvu #(\n .ACCU_WIDTH = 4,\n) m();"
     files = {"rtllib/fifo.sv": "", f"{TOP}.sv": "", "b/b_wrapper.v": wrapper.replace(".ACCU", "parameter ACCU")}
     files |= {f"{node.name}/{node.name}.v": "" for node in nodes}
