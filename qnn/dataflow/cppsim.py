@@ -19,7 +19,6 @@ from finn.transformation.fpgadataflow.compile_cppsim import CompileCppSim
 from finn.transformation.fpgadataflow.prepare_cppsim import PrepareCppSim
 from finn.transformation.fpgadataflow.set_exec_mode import SetExecMode
 from finn.transformation.streamline.absorb import AbsorbScalarMulAddIntoTopK
-from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveUniqueNodeNames
@@ -66,15 +65,6 @@ def with_top1(streamlined: ModelWrapper) -> ModelWrapper:
     return model.transform(GiveUniqueNodeNames())
 
 
-def _takes_batches(node: NodeProto) -> bool:
-    """LabelSelect_hls does not: the call that FINN generates labels one image (labelselect_hls.py, docompute).
-
-    Its 1 is a literal that no attribute of FINN's changes: ``numInputVectors`` changes the shapes alone, and what
-    ``hls_style`` "freerunning" puts around the call, a loop, does not compile for a node of packed streams.
-    """
-    return bool(node.op_type != "LabelSelect_hls")
-
-
 def batch_images(model: ModelWrapper, asked: int) -> int:
     """Images that one process of a node may take: one where windows are gathered, which FINN does in Python."""
     return 1 if any(node.op_type.startswith("ConvolutionInputGenerator") for node in model.graph.node) else asked
@@ -85,10 +75,26 @@ def _set_batch(model: ModelWrapper, images: int) -> None:
     if images == 1:
         return
     for node in model.graph.node:
-        if _takes_batches(node):
-            getCustomOp(node).set_nodeattr("numInputVectors", [images])
-            for tensor in (node.input[0], node.output[0]):
-                model.set_tensor_shape(tensor, [images, *model.get_tensor_shape(tensor)[1:]])
+        getCustomOp(node).set_nodeattr("numInputVectors", [images])
+        for tensor in (node.input[0], node.output[0]):
+            model.set_tensor_shape(tensor, [images, *model.get_tensor_shape(tensor)[1:]])
+
+
+def _label_all_images(model: ModelWrapper, images: int) -> None:
+    """Make the C++ of LabelSelect_hls label `images`.
+
+    FINN writes 1, a literal that no attribute of the node changes (labelselect_hls.py, docompute). Raises DataflowError
+    where it writes another call.
+    """
+    call = re.compile(rf"(LabelSelect_Batch<[^;]*> \(in0_V, out0_V), (?:1|{images})\);")
+    for node in model.graph.node:
+        if node.op_type != "LabelSelect_hls":
+            continue
+        path = Path(getCustomOp(node).get_nodeattr("code_gen_dir_cppsim")) / f"execute_{node.op_type}.cpp"
+        code, count = call.subn(rf"\1, {images});", path.read_text())
+        if count != 1:
+            raise DataflowError(f"{node.name}: how FINN's C++ calls LabelSelect_Batch is not known")
+        path.write_text(code)
 
 
 def _why_not_compiled(compiler_output: str, finn_hlslib: str | None) -> str:
@@ -113,6 +119,7 @@ def compile_nodes(model: ModelWrapper, images: int, finn_hlslib: str | None) -> 
     _set_batch(model, images)
     workers = len(os.sched_getaffinity(0))
     model = model.transform(PrepareCppSim(num_workers=workers))
+    _label_all_images(model, images)
     try:
         model = model.transform(CompileCppSim(num_workers=workers))
     except CalledProcessError as error:
@@ -141,26 +148,11 @@ def save_sources(model: ModelWrapper, path: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def _labels(node: NodeProto, model: ModelWrapper, accumulators: np.ndarray) -> np.ndarray:
-    """[images, 1]: LabelSelect_hls image by image."""
-    unit, labels = getCustomOp(node), []
-    for image in accumulators:
-        context = {node.input[0]: image[None], node.output[0]: None}
-        unit.execute_node(context, model.graph)
-        labels.append(context[node.output[0]][0])
-    return np.array(labels)
-
-
 def _run_batch(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Of one batch: {node: its output}."""
-    nodes = list(model.graph.node)
-    batched = [node for node in nodes if _takes_batches(node)]
     feed = {model.graph.input[0].name: inputs.astype(np.float32)}
-    tensors = execute_onnx(model, feed, return_full_exec_context=True, end_node=batched[-1])
-    outputs = {node.name: tensors[node.output[0]] for node in batched}
-    for node in nodes[len(batched) :]:
-        outputs[node.name] = _labels(node, model, tensors[node.input[0]])
-    return outputs
+    tensors = execute_onnx(model, feed, return_full_exec_context=True)
+    return {node.name: tensors[node.output[0]] for node in model.graph.node}
 
 
 def _batches(inputs: np.ndarray, images: int) -> Iterator[tuple[np.ndarray, int]]:
