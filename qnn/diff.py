@@ -332,7 +332,8 @@ def write_case(
     case = replace(
         case,
         story=_story(cell, case.story),
-        rtl=_node_rtl(pipeline, cell, case.name, netlist) if case.op_type.endswith("_rtl") else None,
+        # What gathers windows is of RTL alone, and is executed in Python among nodes of C++.
+        rtl=_node_rtl(pipeline, cell, case.name, netlist) if case.op_type.endswith("_rtl") and cpp is None else None,
         cpp=cpp if case.op_type.endswith("_hls") else None,
     )
     return reproducer.write(reproducer.folder_of(folder, cell, hop, case.name), case)

@@ -166,17 +166,18 @@ def _kind(node: NodeValues) -> str | None:
     return _KINDS.get(node.op_type.removesuffix("_hls").removesuffix("_rtl"))
 
 
-def _by_kind(nodes: Sequence[NodeValues]) -> dict[tuple[str, int], NodeValues]:
+def _by_kind(nodes: Sequence[NodeValues]) -> dict[tuple[str, int], NodeValues | None]:
     """{(kind, how many of the kind came before)}; nodes of other kinds are left out, and so are windows of pools.
 
-    A streamlined graph has no such windows.
+    A streamlined graph has no such windows. None stands for the windows of a depthwise convolution: their elements
+    come in an order that depends on how many channels go side by side.
     """
-    found: dict[tuple[str, int], NodeValues] = {}
+    found: dict[tuple[str, int], NodeValues | None] = {}
     known = [(kind, node) for node in nodes if (kind := _kind(node)) is not None]
-    following = [*(kind for kind, _ in known[1:]), None]
-    for (kind, node), after in zip(known, following, strict=False):
-        if (kind, after) != ("window", "pool"):
-            found[kind, sum(key[0] == kind for key in found)] = node
+    for (kind, node), (following, after) in zip(known, [*known[1:], (None, None)], strict=True):
+        if (kind, following) != ("window", "pool"):
+            depthwise = kind == "window" and after is not None and after.op_type.startswith("VVAU")
+            found[kind, sum(key[0] == kind for key in found)] = None if depthwise else node
     return found
 
 
@@ -205,7 +206,7 @@ def first_unlike(
     expected = _by_kind(reference)
     if any(node.op_type == "Transpose" for node in reference):  # activations may be on either side of one
         expected = {key: node for key, node in expected.items() if key[0] != "activation"}
-    pairs = [(node, expected.get(key)) for key, node in _by_kind(nodes).items()]
+    pairs = [(node, expected.get(key)) for key, node in _by_kind(nodes).items() if node is not None]
     for node, other in [*pairs, (nodes[-1], reference[-1])]:
         if other is None:
             continue

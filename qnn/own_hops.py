@@ -84,11 +84,6 @@ def _golden(pipeline: OwnPipeline, model: OwnModel) -> HardwareModel | None:
 # QONNX ----------------------------------------------------------------------------------------------------------------
 
 
-def _channels_last(values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
-    """FINN puts channels last in convolutional graphs."""
-    return np.moveaxis(values, 1, -1) if values.ndim == 4 and values.shape != like.shape else values
-
-
 def _require_near_thresholds(
     model: HardwareModel, k: int, places: NDArray[np.int64], given: NDArray[Any], expected: NDArray[Any], fed: Any
 ) -> None:
@@ -212,7 +207,7 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     elif len(ours) == len(theirs):
         off = 0
         for own, other in zip(ours, theirs, strict=True):
-            differs = (_channels_last(own, other) != other).reshape(len(samples), -1)
+            differs = (own != other).reshape(len(samples), -1)
             off += int(differs.sum())
             same &= ~differs.any(axis=1)
         findings.figures |= {"codes": sum(map(np.size, ours)), "codes_off": off}
@@ -423,7 +418,8 @@ _INSTEAD = {
     "FINN's streamlined graph, executed by QONNX",
     "hardware": "FINN maps integer layers of known kinds: see docs/own-models.md for what to change in the model",
     "cppsim": "see docs/own-models.md for what the suite's HLS headers know; finn-hlslib knows more (FINN_DEPS)",
-    "rtl": "cppsim executes HLS variants; RTL needs weights of both signs, of two bits or more, and no pools",
+    "rtl": "cppsim executes HLS variants; RTL needs weights of both signs, of two bits or more, and FINN has none of "
+    "pools and depthwise convolutions",
     "resources": "only RTL is synthesised here; figures, if any, are FINN's estimate of the HLS variant",
     "throughput": "only RTL has cycles here; figures, if any, are FINN's estimate of the HLS variant",
 }

@@ -1,7 +1,7 @@
 """Models from outside through every hop: equal where they are, and each hop sees a fault of its own."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +12,16 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from fixtures.example_models import binary_model, convolutional_model, float_model, image_model, model_of_codes, save
+from fixtures.example_models import (
+    binary_model,
+    convolutional_model,
+    depthwise_model,
+    float_model,
+    image_model,
+    model_of_codes,
+    residual_model,
+    save,
+)
 from qnn.ahead import Step
 from qnn.ahead import _do as build_ahead
 from qnn.cell import Folding
@@ -262,6 +271,19 @@ def test_a_convolutional_network_goes_through_all_hops_that_its_nodes_have(
         require_reproducer(wrong)
 
 
+def test_a_depthwise_convolution_goes_as_far_as_finn_has_hardware_of_it(shared_store: Store, folder: Path) -> None:
+    path = save(depthwise_model(), folder / "depthwise.onnx")
+    model = OwnModel(path=path, folding=FOLDING, preprocessing=UNIT)
+    found = hops(OwnPipeline(store=shared_store), model, folder, "qonnx", "hardware", "cppsim", "rtl")
+    assert [hop.verdict for hop in found.values()] == [*[Verdict.EQUAL] * 3, Verdict.NOT_RUN]
+    assert "FINN has no RTL variant for VVAU_hls_0 (VVAU_hls), VVAU_hls_1 (VVAU_hls)" in str(found["rtl"].detail)
+    # Activation, padding, windows, product of each channel apart.
+    wrong = hops(_Faulty(store=shared_store, wrong="cppsim", place=3), model, folder, "cppsim")["cppsim"]
+    assert wrong.verdict is Verdict.DIFFERS
+    assert "the first wrong node is VVAU_hls_0" in str(wrong.detail)
+    require_reproducer(wrong)
+
+
 @pytest.mark.slow
 def test_a_convolutional_network_fits_and_every_node_of_it_is_counted(shared_store: Store, folder: Path) -> None:
     path = save(convolutional_model(pool=False), folder / "conv_False.onnx")
@@ -285,11 +307,19 @@ def test_a_network_may_start_with_a_product_and_end_with_an_activation(shared_st
 
 
 @pytest.mark.parametrize(
-    ("preprocessing", "message"),
-    [(UNIT, r"float layers, which FINN cannot map: MatMul_1 \(MatMul of UINT3 and FLOAT32\). Quantise their weights")],
+    ("network", "message"),
+    [
+        (float_model, r"FINN cannot map: MatMul_1 \(MatMul of UINT3 and FLOAT32\). Quantise their .* --shift \("),
+        (
+            residual_model,
+            r"MatMul_1 \(MatMul of FLOAT32 and INT3\).* moves no scales over a join of branches: Add_0 \(",
+        ),
+    ],
 )
-def test_float_layers_are_named(preprocessing: Preprocessing, message: str, shared_store: Store, folder: Path) -> None:
-    model = OwnModel(path=save(float_model(), folder / "float.onnx"), folding=FOLDING, preprocessing=preprocessing)
+def test_float_layers_are_named_and_branches_that_leave_them_so(
+    network: Callable[[], Any], message: str, shared_store: Store, folder: Path
+) -> None:
+    model = OwnModel(path=save(network(), folder / "float.onnx"), folding=FOLDING, preprocessing=UNIT)
     with pytest.raises(DataflowError, match=message):
         hops(OwnPipeline(store=shared_store), model, folder, "qonnx")
 

@@ -8,6 +8,7 @@ import copy
 import numpy as np
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
+from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.infer_shapes import InferShapes
 
 from qnn.errors import DataflowError
@@ -38,8 +39,9 @@ def _activation_scales(model: ModelWrapper) -> dict[str, np.ndarray]:
 def trace(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Run the model on `inputs` [N, ...]: what it gives, as ``output``, and what it came by.
 
-    ``codes_<k>`` int16 [N, ...] of each quantised activation, and ``products_<k>`` of each matrix product that is one
-    in the graph (in FINN's it is of integers), as it was summed up.
+    ``codes_<k>`` int16 [N, ...] of each quantised activation, of images [N, channels, height, width] as in QONNX (FINN
+    has the channels last), and ``products_<k>`` of each matrix product that is one in the graph (in FINN's it is of
+    integers), as it was summed up.
 
     The graph was made for batch 1; its input's first dimension is set to N and all shapes are inferred anew. One of
     images [N, channels, height, width] is run image by image, since its reshapes and pools hold the batch.
@@ -56,8 +58,14 @@ def trace(model: ModelWrapper, inputs: np.ndarray) -> dict[str, np.ndarray]:
         model = model.transform(InferShapes())
     tensors = execute_onnx(model, {name: inputs.astype(np.float32)}, return_full_exec_context=True)
     arrays = {"output": np.asarray(tensors[output.name])}
+    channels_last = {
+        node.output[0]
+        for node in model.get_nodes_by_op_type("MultiThreshold")
+        if getCustomOp(node).get_nodeattr("data_layout") == "NHWC"
+    }
     for k, (tensor, scale) in enumerate(_activation_scales(model).items()):
-        arrays[f"codes_{k}"] = np.rint(tensors[tensor] / scale).astype(np.int16)
+        codes = np.rint(tensors[tensor] / scale).astype(np.int16)
+        arrays[f"codes_{k}"] = np.moveaxis(codes, -1, 1) if tensor in channels_last else codes
     products = [node.output[0] for node in model.graph.node if node.op_type in _PRODUCTS]
     return arrays | {f"products_{k}": tensors[tensor] for k, tensor in enumerate(products)}
 

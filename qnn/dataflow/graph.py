@@ -46,7 +46,7 @@ __all__ = [
 
 _WINDOWS = ("FMPadding", "ConvolutionInputGenerator")
 """Nodes that gather a convolution's windows; they compute nothing. FINN has RTL alone of them."""
-_MAPPED = ("MVAU", "Thresholding", "LabelSelect", "Pool", *_WINDOWS)
+_MAPPED = ("MVAU", "VVAU", "Thresholding", "LabelSelect", "Pool", *_WINDOWS)
 """Hardware nodes that the suite folds and joins; a Transpose in front of all is the host's."""
 
 NodeRecord = dict[str, object]
@@ -177,7 +177,8 @@ def apply_folding(model: ModelWrapper, asked: Folding, policy: Policy) -> list[L
     """Set PE and SIMD of every node by a policy; nodes that are no matrix unit take a neighbour's lanes.
 
     What gathers the windows of a matrix unit takes its SIMD; everything else what comes before it gives, hence the PE
-    of the unit before, or in front of all units the SIMD of the first. Each is a divisor of its channels then.
+    of the unit before, or in front of all units the SIMD of the first. Each is a divisor of its channels then. So it is
+    with the unit of a depthwise convolution, VVAU, which takes one place of its window a cycle (its SIMD stays 1).
     """
     nodes, units = list(model.graph.node), _matrix_units(model)
     foldings = fold_layers(asked, policy, [_shape(model, unit) for unit in units])

@@ -141,6 +141,11 @@ def _is_product_of_integers(model: ModelWrapper, node: NodeProto) -> bool:
     return node.op_type in PRODUCTS and all(model.get_tensor_datatype(name).is_integer() for name in node.input)
 
 
+def _joins(model: ModelWrapper, node: NodeProto) -> bool:
+    """Whether the node takes the outputs of several others."""
+    return sum(model.find_producer(name) is not None for name in node.input) > 1
+
+
 def _refuse_float_layers(model: ModelWrapper) -> None:
     """Raise DataflowError naming the layers that compute in float32 still: FINN maps integers."""
     wrong = []
@@ -149,10 +154,12 @@ def _refuse_float_layers(model: ModelWrapper) -> None:
             types = [model.get_tensor_datatype(name).name for name in node.input[:2]]
             wrong.append(f"{node.name or node.output[0]} ({node.op_type} of {' and '.join(types)})")
     if wrong:
+        joins = [f"{node.name or node.output[0]} ({node.op_type})" for node in model.graph.node if _joins(model, node)]
+        branches = f". FINN's default streamlining moves no scales over a join of branches: {', '.join(joins)}"
         raise DataflowError(
             f"float layers, which FINN cannot map: {', '.join(wrong)}. Quantise their weights and the activation "
             "before them (QuantLinear, QuantIdentity or QuantReLU of Brevitas; QDense, QActivation of QKeras), or, "
-            "where an input is scaled, say so with --input, --scale and --shift"
+            f"where an input is scaled, say so with --input, --scale and --shift{branches if joins else ''}"
         )
 
 

@@ -37,6 +37,17 @@ struct ThresholdsActivation {
     }
 };
 
+// The word that leaves a unit of PE lanes: each lane's sum, activated.
+template<typename TO, typename Result, unsigned PE, typename TA>
+QNN_INLINE TO activated(TA const &activation, unsigned const nf, std::int64_t const (&sums)[PE]) {
+    TO results;
+    for (unsigned pe = 0; pe < PE; pe++) {
+        Result const result(activation.activate(nf, pe, typename TA::accumulator(sums[pe])) + 0);
+        results.template set_lane<Result::width>(pe, result);
+    }
+    return results;
+}
+
 // Thresholds come as a stream, those of PE channels in a word, over and over. A value is compared in the thresholds'
 // type TT, as in finn-hlslib: FINN has to make it as wide as the values.
 template<unsigned ImgDim, unsigned NumChannels, unsigned PE, typename TSrcI, typename TDstI, int ActVal, typename TT,

@@ -6,3 +6,4 @@
 
 #include "ap_int.h"
 #include "hls_stream.h"
+#include "vvau.hpp"

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "ap_int.h"
+
 template<typename T>
 struct Slice {
     using lane = T;
@@ -50,3 +52,13 @@ struct Identity {
     template<typename T>
     using weight = T;
 };
+
+template<typename TSrcI, typename Weight>
+QNN_INLINE std::int64_t product(Weight const weight, std::int64_t const input) {
+    return TSrcI::xnor ? std::int64_t(weight == input) : weight * input;
+}
+
+// What multiplies on the FPGA; the products are the same.
+struct ap_resource_dflt {};
+struct ap_resource_lut {};
+struct ap_resource_dsp {};

@@ -8,11 +8,6 @@
 #include "hls_stream.h"
 #include "interpret.hpp"
 
-// What multiplies on the FPGA; the products are the same.
-struct ap_resource_dflt {};
-struct ap_resource_lut {};
-struct ap_resource_dsp {};
-
 // `in` brings MatrixW / SIMD words a vector; `weights` brings, for each vector anew, for each group of PE outputs and
 // each group of SIMD inputs a word whose lane pe * SIMD + simd is one weight.
 template<unsigned MatrixW, unsigned MatrixH, unsigned SIMD, unsigned PE, typename TSrcI, typename TDstI,
@@ -38,17 +33,11 @@ void Matrix_Vector_Activate_Stream_Batch(hls::stream<TI> &in, hls::stream<TO> &o
                 for (unsigned pe = 0; pe < PE; pe++) {
                     for (unsigned simd = 0; simd < SIMD; simd++) {
                         Weight const weight(word.template lane<TW::width>(pe * SIMD + simd));
-                        std::int64_t const input = inputs[sf * SIMD + simd];
-                        sums[pe] += TSrcI::xnor ? std::int64_t(weight == input) : weight * input;
+                        sums[pe] += product<TSrcI>(weight, inputs[sf * SIMD + simd]);
                     }
                 }
             }
-            TO results;
-            for (unsigned pe = 0; pe < PE; pe++) {
-                Result const result(activation.activate(nf, pe, typename TA::accumulator(sums[pe])) + 0);
-                results.template set_lane<Result::width>(pe, result);
-            }
-            out.write(results);
+            out.write(activated<TO, Result>(activation, nf, sums));
         }
     }
 }
