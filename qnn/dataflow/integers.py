@@ -11,6 +11,8 @@ from qnn.errors import DataflowError
 
 __all__ = ["read_integers", "replace_thresholds"]
 
+_PRODUCTS = ("MatMul", "XnorPopcountMatMul")
+
 
 def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     """Arrays of a chain MultiThreshold, MatMul, MultiThreshold, MatMul, ... and a tail of Mul and Add.
@@ -29,7 +31,7 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     """
     arrays: dict[str, np.ndarray] = {}
     thresholdings = products = 0
-    tail_nodes: list[NodeProto] = []
+    last_product = max((k for k, node in enumerate(model.graph.node) if node.op_type in _PRODUCTS), default=-1)
     tail = {"Mul": "tail_scale", "Add": "tail_bias"}
     tensor = model.graph.input[0].name
     datatype = model.get_tensor_datatype(tensor)
@@ -38,14 +40,12 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     if model.graph.node and model.graph.node[0].op_type == "MatMul":
         arrays |= {"thresholds_0": np.arange(low + 1, high + 1, dtype=np.float32)[None], "lowest_code_0": np.array(low)}
         thresholdings = 1
-    for node in model.graph.node:
+    for place, node in enumerate(model.graph.node):
         if node.input[0] != tensor:
             raise DataflowError(f"{node.name}: the streamlined graph is not a chain")
         values = model.get_initializer(node.input[1]) if len(node.input) == 2 else None
-        in_tail = node.op_type in tail and products == thresholdings
-        if values is None or (tail_nodes and not in_tail):
-            left = node if values is None else tail_nodes[0]
-            raise DataflowError(f"{left.name} ({left.op_type}) stayed in the streamlined graph")
+        if values is None:
+            raise DataflowError(f"{node.name} ({node.op_type}) stayed in the streamlined graph")
         if node.op_type == "MultiThreshold":
             unit = getCustomOp(node)
             if unit.get_nodeattr("out_scale") != 1.0:
@@ -63,8 +63,7 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
             arrays[f"weights_{products}"] = 2 * bits - 1
             arrays[f"offsets_{products}"] = (1 - bits).sum(axis=1)
             products += 1
-        elif in_tail:
-            tail_nodes.append(node)
+        elif node.op_type in tail and place > last_product:
             values, name = values.reshape(-1).astype(np.float32), tail[node.op_type]
             # Absorb1BitMulIntoMatMul leaves signs in front of the scale where a weight has no opposite of its type.
             given = arrays.get(name, np.ones(1, np.float32))
