@@ -25,13 +25,14 @@ from qnn import diff, equivalence, estimate, reference
 from qnn.ahead import Step, Task
 from qnn.divergence import Unlike, first_unlike
 from qnn.errors import DataflowError, DeadlockError, EquivalenceError, QnnError, SimulationError
+from qnn.integer import IntegerNetwork
 from qnn.own_model import OwnModel
 from qnn.own_pipeline import PYTHON_IMAGES, OwnPipeline
 from qnn.reproducer import Cpp, NodeCase
 from qnn.resource_figures import hls_estimates, layer_figures, resource_figures
 from qnn.resources import overflows, total
 from qnn.results import Evidence, Metric
-from qnn.tools.finn import HardwareModel, LayerGeometry, NodeValues
+from qnn.tools.finn import FinnActivation, HardwareModel, LayerGeometry, NodeValues
 
 __all__ = ["HOPS", "Hop", "Verdict", "ahead", "run_hop"]
 
@@ -85,7 +86,13 @@ def _golden(pipeline: OwnPipeline, model: OwnModel) -> HardwareModel | None:
 
 
 def _require_near_thresholds(
-    model: HardwareModel, k: int, places: NDArray[np.int64], given: NDArray[Any], expected: NDArray[Any], fed: Any
+    network: IntegerNetwork,
+    activation: FinnActivation,
+    k: int,
+    places: NDArray[np.int64],
+    given: NDArray[Any],
+    expected: NDArray[Any],
+    fed: Any,
 ) -> None:
     """Raise EquivalenceError unless each code of activation k that differs lies where float32 may decide otherwise.
 
@@ -94,11 +101,11 @@ def _require_near_thresholds(
     row spans. So a code may be counted on the other side of T where
 
         |a - T| <= 2^-24 ((n + 3) A + 8 (max |T| + range of T))
+
+    That holds of a tie too, a = T, which QONNX rounds to the even code and FINN up.
     """
-    network = model.network
-    layer, steps = network.layers[k], model.thresholds[k].astype(np.float64)
     for image, channel in places.tolist():
-        row = steps[channel % len(steps)]
+        row = activation.thresholds[channel % len(activation.thresholds)]
         if k:
             codes = fed[image : image + 1]
             accumulator = int(network.accumulators(k, codes)[0, channel])
@@ -109,7 +116,12 @@ def _require_near_thresholds(
         finite = row[np.isfinite(row)]
         size += 8 * (np.abs(finite).max(initial=0) + np.ptp(finite) if len(finite) else 0)
         low, high = sorted((int(given[image, channel]), int(expected[image, channel])))
-        crossed = row[low - layer.lowest : high - layer.lowest]
+        if not activation.lowest <= low <= high <= activation.highest:
+            raise EquivalenceError(
+                f"QONNX: activation {k}, image {image}, channel {channel}: code {given[image, channel]}, and FINN's "
+                f"graph has codes from {activation.lowest} to {activation.highest} there"
+            )
+        crossed = row[low - activation.lowest : high - activation.lowest]
         if not (np.abs(crossed - accumulator) <= _UNIT_ROUNDOFF * size).all():
             raise EquivalenceError(
                 f"QONNX: activation {k}, image {image}, channel {channel}: code {given[image, channel]} instead of "
@@ -120,21 +132,24 @@ def _require_near_thresholds(
 
 
 def _compare_codes(
-    model: HardwareModel, inputs: NDArray[Any], codes: Sequence[NDArray[np.int16]]
+    network: IntegerNetwork,
+    activations: Sequence[FinnActivation],
+    inputs: NDArray[Any],
+    codes: Sequence[NDArray[np.int16]],
 ) -> tuple[int, NDArray[np.bool_]]:
     """How many of QONNX's codes float32 decided otherwise, and which images have none; each layer fed with its own."""
-    network, off, codes = model.network, 0, list(codes)
+    off, codes = 0, list(codes)
     same = np.ones(len(inputs), np.bool_)
     # A graph that starts with a matrix product has no activation of its input.
-    first = len(network.layers) - 1 - len(codes)
+    first = len(activations) - len(codes)
     for k, given in enumerate(codes, start=first):
+        activation = activations[k]
         fed = inputs if k == 0 else (codes[k - 1 - first] if k > first else inputs.astype(np.int16))
-        accumulators = inputs.astype(np.int64) if k == 0 else network.accumulators(k, fed)
-        expected = network.layers[k].codes(accumulators)
-        if (network.layers[k].lowest, network.layers[k].highest) == (0, 1) and given.min(initial=1) < 0:
+        expected = activation.codes(inputs.astype(np.int64) if k == 0 else network.accumulators(k, fed))
+        if (activation.lowest, activation.highest) == (0, 1) and given.min(initial=1) < 0:
             codes[k - first] = given = (given + 1) // 2  # FINN has bits where QONNX has -1 and 1
         places = np.argwhere(given != expected)
-        _require_near_thresholds(model, k, places, given, expected, fed)
+        _require_near_thresholds(network, activation, k, places, given, expected, fed)
         off += len(places)
         same &= (given == expected).all(axis=1)
     return off, same
@@ -187,22 +202,23 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
         raise EquivalenceError(f"QONNX gives outputs {list(outputs.shape)}, FINN's graph {list(expected.shape)}")
     same, bounds = np.ones(len(samples), np.bool_), None
     if golden is not None:
-        # The graph may start with a matrix product, and the host may have an activation behind the last one.
-        activations = sum(described.endswith("(MultiThreshold)") for described in compilation.part)
-        if len(ours) < activations:
+        # The graph may start with a matrix product, and so without an activation.
+        inside = sum(described.endswith("(MultiThreshold)") for described in compilation.part)
+        activations = pipeline.activations(cell)
+        count = inside + len(activations) - len(golden.thresholds)
+        if len(ours) < count:
             raise DataflowError(
-                f"QONNX has {len(ours)} quantised activations that the suite knows, and FINN's graph {activations}"
+                f"QONNX has {len(ours)} quantised activations that the suite knows, and FINN's graph {count}"
             )
-        inner = ours[:activations]
-        shapes = [[*codes.shape[1:]] for codes in (*inner, *theirs[:activations])]
-        if shapes[:activations] != shapes[activations:]:
+        shapes = [[*codes.shape[1:]] for codes in (*ours[:count], *theirs[:count])]
+        if shapes[:count] != shapes[count:]:
             raise DataflowError(
-                f"QONNX has activations of {shapes[:activations]} and FINN's graph of {shapes[activations:]}, so their "
+                f"QONNX has activations of {shapes[:count]} and FINN's graph of {shapes[count:]}, so their "
                 "codes cannot be told to be the same ones; take quantisers out that only repeat another one"
             )
-        off, same = _compare_codes(golden, pipeline.inputs(cell), inner)
-        findings.figures |= {"codes": sum(map(np.size, inner)), "codes_off_by_float32": off}
-        codes = theirs[activations - 1] if activations else pipeline.inputs(cell).astype(np.int16)
+        off, same = _compare_codes(golden.network, activations, pipeline.inputs(cell), ours[:count])
+        findings.figures |= {"codes": sum(map(np.size, ours[:count])), "codes_off_by_float32": off}
+        codes = theirs[inside - 1] if inside else pipeline.inputs(cell).astype(np.int16)
         bounds = _output_bounds(pipeline, cell, golden, codes)
     elif len(ours) == len(theirs):
         off = 0

@@ -18,7 +18,7 @@ from qnn.own_model import InputType, OwnModel, Samples, random_samples, read_sam
 from qnn.pipeline import CPPSIM_IMAGES, HardwarePipeline
 from qnn.store import digest_of, digest_of_files
 from qnn.tools import finn
-from qnn.tools.finn import DataflowModel, HardwareModel, LayerGeometry, NodeValues, OwnCompilation
+from qnn.tools.finn import DataflowModel, FinnActivation, HardwareModel, LayerGeometry, NodeValues, OwnCompilation
 from qnn.versions import tool_versions
 
 __all__ = ["PYTHON_IMAGES", "OwnPipeline", "pack"]
@@ -108,6 +108,16 @@ class OwnPipeline(HardwarePipeline[OwnModel]):
         """The integers of the accelerator's part, its tail an identity: the host's nodes are not in it."""
         self.compilation(cell).require("integers")
         return super().hardware_model(cell)
+
+    def activations(self, cell: OwnModel) -> list[FinnActivation]:
+        """FINN's, in order: those of the accelerator's part, and one right behind it, of the host, if there is one."""
+        model = self.hardware_model(cell)
+        inside = [
+            FinnActivation(thresholds=thresholds.astype(np.float64), lowest=layer.lowest)
+            for thresholds, layer in zip(model.thresholds, model.network.layers, strict=False)
+        ]
+        behind = finn.read_own_activation(self._dataflow(cell))
+        return inside if behind is None else [*inside, behind]
 
     def samples(self, cell: OwnModel) -> Samples:
         """The given samples, or random ones."""

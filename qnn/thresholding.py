@@ -163,10 +163,13 @@ class ExactThresholds:
         return self.lowest + count_thresholds(accumulators, self.thresholds)
 
 
-def count_thresholds(accumulators: NDArray[np.int64], thresholds: NDArray[np.int64]) -> NDArray[np.int64]:
+def count_thresholds(
+    accumulators: NDArray[np.int64], thresholds: NDArray[np.int64] | NDArray[np.float64]
+) -> NDArray[np.int64]:
     """How many of a channel's thresholds are not above the accumulator.
 
-    `accumulators` is [samples, channels] of any integers, `thresholds` [channels, steps] or [1, steps] ascending.
+    `accumulators` is [samples, channels] of any integers (of up to 2^53 where thresholds are none), `thresholds`
+    [channels, steps] or [1, steps] ascending.
     """
     if len(thresholds) == 1:
         return np.searchsorted(thresholds[0], accumulators, side="right").astype(np.int64)

@@ -168,6 +168,23 @@ def test_a_fault_is_seen_at_its_hop_and_names_the_place(
         require_reproducer(found)
 
 
+@pytest.mark.parametrize("code", [-1, 8])
+def test_a_code_that_finn_does_not_have_is_no_matter_of_float32(
+    code: int, shared_store: Store, model: OwnModel, folder: Path
+) -> None:
+    """Of 3 bits without a sign; what lies next to it may well be on a threshold."""
+
+    class Other(OwnPipeline):
+        def qonnx_run(self, cell: OwnModel) -> dict[str, NDArray[Any]]:
+            codes = super().qonnx_run(cell)["codes_1"].copy()
+            codes[2, 3] = code
+            return {**super().qonnx_run(cell), "codes_1": codes}
+
+    found = hops(Other(store=shared_store), model, folder, "qonnx")["qonnx"]
+    assert found.verdict is Verdict.DIFFERS
+    assert f"image 2, channel 3: code {code}, and FINN's graph has codes from 0 to 7 there" in str(found.detail)
+
+
 def require_reproducer(hop: Hop) -> None:
     """A folder with the one node that the difference names."""
     named = re.search(r"the first wrong node is (\S+)", str(hop.detail))
@@ -294,16 +311,24 @@ def test_a_convolutional_network_fits_and_every_node_of_it_is_counted(shared_sto
     assert kinds == {"FMPadding", "ConvolutionInputGenerator", "MVAU", "Thresholding", "StreamingFIFO"}
 
 
-def test_a_network_may_start_with_a_product_and_end_with_an_activation(shared_store: Store, folder: Path) -> None:
-    path = save(model_of_codes(), folder / "codes.onnx")
+@pytest.mark.parametrize(("last_step", "ties"), [(0.4, False), (0.1875, True)])
+def test_a_network_may_start_with_a_product_and_end_with_an_activation(
+    last_step: float, ties: bool, shared_store: Store, folder: Path
+) -> None:
+    """A tie of the last activation, the host's, QONNX rounds to the even code and FINN up."""
+    path = save(model_of_codes(last_step=last_step), folder / f"codes_{ties}.onnx")
     model = OwnModel(path=path, folding=FOLDING, preprocessing=Preprocessing.parse("uint1", "1", "0"))
     found = hops(OwnPipeline(store=shared_store), model, folder, "qonnx", "golden", "hardware")
     details = {name: (hop.verdict, hop.detail) for name, hop in found.items()}
     assert details == dict.fromkeys(found, (Verdict.EQUAL, None))
-    assert found["qonnx"].figures["host"] == "MultiThreshold_1 (MultiThreshold), Mul_0 (Mul)"
-    assert found["qonnx"].figures["codes"] == 64 * 6
-    wrong = hops(_Faulty(store=shared_store, wrong="outputs"), model, folder, "qonnx")["qonnx"]
-    assert wrong.verdict is Verdict.DIFFERS
+    figures = found["qonnx"].figures
+    assert figures["host"] == "MultiThreshold_1 (MultiThreshold), Mul_0 (Mul)"
+    assert figures["codes"] == 64 * (6 + 4)
+    assert (int(figures["codes_off_by_float32"] or 0) > 0) is ties
+    assert (int(figures["images_equal"] or 0) < 64) is ties
+    for name in ("qonnx", "outputs"):
+        wrong = hops(_Faulty(store=shared_store, wrong=name), model, folder, "qonnx")["qonnx"]
+        assert wrong.verdict is Verdict.DIFFERS
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.transformation.qcdq_to_qonnx import QCDQToQuant
 from qonnx.util.cleanup import cleanup_model
@@ -196,6 +197,15 @@ def split(whole: ModelWrapper) -> tuple[ModelWrapper, ModelWrapper | None]:
     return part, host
 
 
+def _write_first_activation(host: ModelWrapper, path: Path) -> None:
+    """Thresholds and lowest code of an activation that is the host's first node; no file where there is none."""
+    node = host.graph.node[0]
+    if node.op_type != "MultiThreshold" or getCustomOp(node).get_nodeattr("out_scale") != 1.0:
+        return
+    lowest = int(getCustomOp(node).get_nodeattr("out_bias"))
+    np.savez(path, thresholds=host.get_initializer(node.input[1]), lowest=lowest)
+
+
 def describe(model: ModelWrapper | None) -> list[str]:
     """Its nodes, such as ``Mul_0 (Mul)``."""
     return [] if model is None else [f"{node.name} ({node.op_type})" for node in model.graph.node]
@@ -218,6 +228,7 @@ def compile_own(job: dict[str, Any], folder: Path, progress: Callable[[str], Non
     part.save(str(folder / "streamlined.onnx"))
     if host is not None:
         host.save(str(folder / "host.onnx"))
+        _write_first_activation(host, folder / "host_activation.npz")
     refused: dict[str, str] = {}
 
     def attempt(stage: str, step: str, work: Callable[[], None]) -> bool:

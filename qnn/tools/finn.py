@@ -20,6 +20,7 @@ from qnn.errors import DataflowError
 from qnn.hdl import TOP, HardwareDesign, HardwareNode, node_module, stitched_top
 from qnn.integer import IntegerLayer, IntegerNetwork
 from qnn.process import tail
+from qnn.thresholding import count_thresholds
 from qnn.tools import hls_headers
 from qnn.tools.finn_server import finn_server
 from qnn.tools.hls_headers import HlsHeaders
@@ -416,6 +417,32 @@ def read_own(folder: Path) -> OwnCompilation:
     for name in ("shape", "reshapes", "host", "part"):
         record[name] = tuple(record[name])
     return OwnCompilation(**record)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FinnActivation:
+    """An activation as FINN's graph has it: the lowest code, and one more for each threshold that is reached."""
+
+    thresholds: NDArray[np.float64]
+    """[channels or 1, steps], ascending."""
+    lowest: int
+
+    @property
+    def highest(self) -> int:
+        """The highest code."""
+        return self.lowest + int(self.thresholds.shape[1])
+
+    def codes(self, accumulators: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Codes of accumulators [images, channels]."""
+        return self.lowest + count_thresholds(accumulators, self.thresholds)
+
+
+def read_own_activation(folder: Path) -> FinnActivation | None:
+    """The activation right behind the accelerator's part, which the host does; None without one."""
+    if not (folder / "host_activation.npz").exists():
+        return None
+    with np.load(folder / "host_activation.npz") as arrays:
+        return FinnActivation(thresholds=arrays["thresholds"].astype(np.float64), lowest=int(arrays["lowest"]))
 
 
 def read_own_estimate(folder: Path) -> tuple[LayerGeometry, ...]:
