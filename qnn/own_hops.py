@@ -93,17 +93,18 @@ def _require_near_thresholds(
     given: NDArray[Any],
     expected: NDArray[Any],
     fed: Any,
-) -> None:
-    """Raise EquivalenceError unless each code of activation k that differs lies where float32 may decide otherwise.
+) -> int:
+    """How many codes of activation k differ by a tie, an accumulator on a threshold: QONNX rounds it to even, FINN up.
+
+    Raises EquivalenceError unless each of the others that differ lies where float32 may decide otherwise.
 
     With an exact accumulator a, a sum of n products in float32 is off by at most gamma(n) A, A = sum |weight| |code|
     (``equivalence.sum_bounds``), and a threshold T by a few roundings of the terms that it is computed from, which its
     row spans. So a code may be counted on the other side of T where
 
         |a - T| <= 2^-24 ((n + 3) A + 8 (max |T| + range of T))
-
-    That holds of a tie too, a = T, which QONNX rounds to the even code and FINN up.
     """
+    ties = 0
     for image, channel in places.tolist():
         row = activation.thresholds[channel % len(activation.thresholds)]
         if k:
@@ -129,6 +130,8 @@ def _require_near_thresholds(
                 f"{', '.join(f'{step:.9g}' for step in crossed[:4])}, are further away than float32 explains "
                 f"({_UNIT_ROUNDOFF * size:.3g})"
             )
+        ties += bool((crossed == accumulator).all())
+    return ties
 
 
 def _compare_codes(
@@ -136,9 +139,12 @@ def _compare_codes(
     activations: Sequence[FinnActivation],
     inputs: NDArray[Any],
     codes: Sequence[NDArray[np.int16]],
-) -> tuple[int, NDArray[np.bool_]]:
-    """How many of QONNX's codes float32 decided otherwise, and which images have none; each layer fed with its own."""
-    off, codes = 0, list(codes)
+) -> tuple[int, int, NDArray[np.bool_]]:
+    """How many of QONNX's codes differ by float32 and how many by ties, and which images have none of them.
+
+    Each layer is fed with QONNX's own codes.
+    """
+    off, ties, codes = 0, 0, list(codes)
     same = np.ones(len(inputs), np.bool_)
     # A graph that starts with a matrix product has no activation of its input.
     first = len(activations) - len(codes)
@@ -149,10 +155,10 @@ def _compare_codes(
         if (activation.lowest, activation.highest) == (0, 1) and given.min(initial=1) < 0:
             codes[k - first] = given = (given + 1) // 2  # FINN has bits where QONNX has -1 and 1
         places = np.argwhere(given != expected)
-        _require_near_thresholds(network, activation, k, places, given, expected, fed)
+        ties += _require_near_thresholds(network, activation, k, places, given, expected, fed)
         off += len(places)
         same &= (given == expected).all(axis=1)
-    return off, same
+    return off - ties, ties, same
 
 
 def _output_bounds(
@@ -216,8 +222,9 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
                 f"QONNX has activations of {shapes[:count]} and FINN's graph of {shapes[count:]}, so their "
                 "codes cannot be told to be the same ones; take quantisers out that only repeat another one"
             )
-        off, same = _compare_codes(golden.network, activations, pipeline.inputs(cell), ours[:count])
-        findings.figures |= {"codes": sum(map(np.size, ours[:count])), "codes_off_by_float32": off}
+        off, ties, same = _compare_codes(golden.network, activations, pipeline.inputs(cell), ours[:count])
+        findings.figures |= {"codes": sum(map(np.size, ours[:count]))}
+        findings.figures |= {"codes_off_by_float32": off, "codes_off_by_ties": ties or None}
         codes = theirs[inside - 1] if inside else pipeline.inputs(cell).astype(np.int16)
         bounds = _output_bounds(pipeline, cell, golden, codes)
     elif len(ours) == len(theirs):

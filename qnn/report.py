@@ -298,6 +298,7 @@ _OWN_FIGURES: Mapping[str, tuple[str, str]] = {
     "images_equal": ("equal images", ",.0f"),
     "images": ("images", ",.0f"),
     "codes_off_by_float32": ("codes off by float32", ",.0f"),
+    "codes_off_by_ties": ("by ties", ",.0f"),
     "qonnx_top1_percent": ("top-1 %", ".2f"),
     "rtl_top1_percent": ("top-1 %", ".2f"),
     "nodes": ("nodes", ",.0f"),
