@@ -67,7 +67,7 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
             values, name = values.reshape(-1).astype(np.float32), tail[node.op_type]
             # Absorb1BitMulIntoMatMul leaves signs in front of the scale where a weight has no opposite of its type.
             given = arrays.get(name, np.ones(1, np.float32))
-            if "tail_bias" in arrays or (np.abs(given) != 1).any():
+            if "tail_bias" in arrays or not np.isin(given, (-1, 0, 1)).all():
                 raise DataflowError(f"{node.name} is one {node.op_type} too many behind the last matrix product")
             arrays[name] = values * given
         else:
