@@ -7,6 +7,7 @@ cppsim, RTL
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from qnn import equivalence, float_hops, reproducer
 from qnn.cell import Cell
 from qnn.divergence import Divergence, first_divergence, stages
-from qnn.errors import CellError, EquivalenceError, QnnError, SimulationError
+from qnn.errors import CellError, DeadlockError, EquivalenceError, QnnError, SimulationError
 from qnn.float_hops import FloatHop
 from qnn.hdl import HardwareDesign
 from qnn.nodes import STALLS, NodeFunction, check_node, node_functions
@@ -36,6 +37,8 @@ __all__ = [
     "require_equal_nodes",
     "require_equal_rtl",
     "require_nodes_alone",
+    "run_on_device",
+    "standstill_located",
     "streamlined_nodes",
     "write_case",
     "write_reproducer",
@@ -115,6 +118,36 @@ def require_equal_rtl(
         design = pipeline.simulated_design(cell)
         where = _write_whole(pipeline, cell, expected[: images[-1] + 1], told, design, "RTL", reproducers)
         raise EquivalenceError(f"{told}\nreproducer: {where}") from None
+
+
+@contextmanager
+def standstill_located(
+    pipeline: HardwarePipeline[S], cell: S, require: Callable[[Sequence[int], Sequence[NodeValues], Path], object]
+) -> Iterator[None]:
+    """Has a DeadlockError of the accelerator name the first wrong node, where the first images come to it.
+
+    `require` is asked of these images, of what the nodes of the RTL gave for them, and of their graph: its
+    EquivalenceError is what is added.
+    """
+    try:
+        yield
+    except DeadlockError as error:
+        images = range(min(_LOCATED, len(pipeline.inputs(cell))))
+        try:
+            require(images, pipeline.rtl_nodes(cell, images), pipeline.graph(cell, "folded"))
+        except EquivalenceError as located:
+            raise DeadlockError(f"{error}\n{located}") from None
+        raise
+
+
+def run_on_device(pipeline: HardwarePipeline[S], cell: S, reproducers: Path) -> DeviceRun:
+    """The pipeline's device_run(), with the node named that a standstill begins at, and a folder that shows it."""
+
+    def require(images: Sequence[int], nodes: Sequence[NodeValues], model: Path) -> None:
+        require_equal_nodes("RTL", pipeline, cell, images, nodes, model, reproducers)
+
+    with standstill_located(pipeline, cell, require):
+        return pipeline.device_run(cell)
 
 
 def require_equal_nodes(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from qnn import diff, equivalence, estimate, reference
 from qnn.ahead import Step, Task
 from qnn.divergence import Unlike, first_unlike
-from qnn.errors import DataflowError, DeadlockError, EquivalenceError, QnnError, SimulationError
+from qnn.errors import DataflowError, EquivalenceError, QnnError, SimulationError
 from qnn.integer import IntegerNetwork
 from qnn.own_model import OwnModel
 from qnn.own_pipeline import PYTHON_IMAGES, OwnPipeline
@@ -346,16 +346,12 @@ def _cppsim(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
 
 def _rtl(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
     samples, golden = pipeline.samples(cell), _golden(pipeline, cell)
-    try:
+
+    def require(images: Sequence[int], nodes: Sequence[NodeValues], model: Path) -> None:
+        _require_nodes("RTL", pipeline, cell, images, nodes, model, findings.reproducers)
+
+    with diff.standstill_located(pipeline, cell, require):
         run = pipeline.device_run(cell)
-    except DeadlockError as error:
-        images, model = range(min(PYTHON_IMAGES, len(samples))), pipeline.graph(cell, "folded")
-        nodes = pipeline.rtl_nodes(cell, images)
-        try:
-            _require_nodes("RTL", pipeline, cell, images, nodes, model, findings.reproducers)
-        except EquivalenceError as located:
-            raise EquivalenceError(f"{error}\n{located}") from None
-        raise
     if golden is not None:
         expected = golden.network.evaluate(pipeline.inputs(cell))
         what = "exact integers"

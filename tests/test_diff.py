@@ -1,16 +1,18 @@
 """A few images through every hop: all equal where nothing is wrong, and the first wrong node where something is."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small import CELL, IMAGES, SmallPipeline, WrongRtl
 
+from fixtures.faults import losing_a_beat
 from qnn import cli, diff
 from qnn.cell import Cell
-from qnn.errors import CellError, EquivalenceError, ToolMissing
+from qnn.errors import CellError, DeadlockError, EquivalenceError, ToolMissing
+from qnn.hdl import HardwareDesign
 from qnn.pipeline import Pipeline
 from qnn.store import Store
 from qnn.tools.finn import NodeValues
@@ -102,6 +104,25 @@ def test_wrong_accumulators_of_the_rtl_are_told_with_the_node_and_a_reproducer(
     assert str(told.value).endswith(f"reproducer: {folder}")
     assert (folder / "rtl" / WRONG / "memblock.dat").exists()
     diff.require_equal_rtl(pipeline, CELL, expected, expected.copy(), tmp_path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LosingABeat(SmallPipeline):
+    """A FIFO of its RTL takes the last beat of image 1 and gives it to nobody."""
+
+    def design(self, cell: Cell) -> HardwareDesign:
+        beats = self.dataflow(cell).layers[2].output_elements // self.dataflow(cell).layers[2].output_lanes
+        return losing_a_beat(super().design(cell), "StreamingFIFO_rtl_1", 2 * beats - 1)
+
+
+def test_a_standstill_is_told_with_the_node_that_stopped_and_a_reproducer(shared_store: Store, tmp_path: Path) -> None:
+    pipeline = LosingABeat(store=shared_store)
+    with pytest.raises(DeadlockError) as told:
+        diff.run_on_device(pipeline, CELL, tmp_path)
+    first, located, folder = str(told.value).split("\n")
+    assert "no FIFO is too shallow" in first
+    assert "the first wrong node is StreamingFIFO_rtl_1 " in located
+    assert folder == f"reproducer: {tmp_path / f'{CELL}-RTL-StreamingFIFO_rtl_1'}"
 
 
 def test_images_that_are_wrong_in_the_batch_alone_are_told_so(shared_store: Store, tmp_path: Path) -> None:
