@@ -255,21 +255,26 @@ def test_a_beta_of_the_same_size_in_steps_counts_where_both_are_large(tmp_path: 
     _compare_one_channel(tmp_path, beta=2, step=1).require_explained("FINN")
 
 
-LABELS_OF_TWO_IMAGES = """
+LABEL_SELECT_OF_TWO_IMAGES = """
 node = helper.make_node("LabelSelect_hls", ["x"], ["y"], name="LabelSelect_hls_0",
     domain="finn.custom_op.fpgadataflow.hls", backend="fpgadataflow", Labels=4, PE=1, K=1,
     inputDataType="INT8", numInputVectors=[2], code_gen_dir_cppsim=FOLDER)
 model = ModelWrapper(qonnx_make_model(helper.make_graph([node], "one", [info("x", [2, 4])], [info("y", [2, 1])])))
 getCustomOp(model.graph.node[0]).code_generation_cppsim(model)
-code = (Path(FOLDER) / "execute_LabelSelect_hls.cpp").read_text()
+path = Path(FOLDER) / "execute_LabelSelect_hls.cpp"
+code = path.read_text()
 assert "LabelSelect_Batch<4, 1, 1, ap_int<8>, ap_uint<8> > (in0_V, out0_V" in code
-assert f"(in0_V, out0_V, {IMAGES});" in code
 """
+
+
+def _on_label_select(run_in_finn: RunInFinn, folder: Path, script: str) -> None:
+    """Run `script` behind the generation of the C++ for two images: `code`, in the file `path`."""
+    run_in_finn(f"FOLDER = {str(folder)!r}\n{LABEL_SELECT_OF_TWO_IMAGES}{script}")
 
 
 def _label_images(run_in_finn: RunInFinn, images: int, folder: Path) -> None:
     """Raises ToolFailed unless the C++ that FINN generates for two images labels `images`."""
-    run_in_finn(f"FOLDER, IMAGES = {str(folder)!r}, {images}\n{LABELS_OF_TWO_IMAGES}")
+    _on_label_select(run_in_finn, folder, f'assert "(in0_V, out0_V, {images});" in code')
 
 
 @pytest.mark.xfail(
@@ -284,3 +289,23 @@ def test_label_select_labels_every_image_of_a_batch(run_in_finn: RunInFinn, tmp_
 
 def test_label_select_labels_one_image(run_in_finn: RunInFinn, tmp_path: Path) -> None:
     _label_images(run_in_finn, 1, tmp_path)
+
+
+LABEL_ALL = """
+from qnn.dataflow import cppsim
+path.write_text(code.replace("out0_V, 1);", f"out0_V, {IMAGES});"))
+cppsim._label_all_images(model, 2)
+assert path.read_text() == code.replace("out0_V, 1);", "out0_V, 2);")
+"""
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_cppsim_labels_the_batch_whether_finn_writes_1_or_its_size(
+    images: int, run_in_finn: RunInFinn, tmp_path: Path
+) -> None:
+    _on_label_select(run_in_finn, tmp_path, f"IMAGES = {images}\n{LABEL_ALL}")
+
+
+def test_cppsim_refuses_another_call_of_label_select(run_in_finn: RunInFinn, tmp_path: Path) -> None:
+    with pytest.raises(ToolFailed, match=r"LabelSelect_hls_0: how FINN's C\+\+ calls LabelSelect_Batch is not known"):
+        _on_label_select(run_in_finn, tmp_path, f"IMAGES = 'reps'\n{LABEL_ALL}")
