@@ -300,7 +300,7 @@ def accumulator_scales(parameters: NetworkParameters) -> tuple[NDArray[np.float6
 
 
 def with_input_scales(parameters: NetworkParameters) -> Iterator[tuple[LayerParameters, np.float32]]:
-    """Each layer with the step of the codes that it takes. Raises ParametersError where one has no activation."""
+    """Each layer with the step of the codes that it takes. ParametersError where one but the last has no activation."""
     scale = parameters.input_scale
     for index, layer in enumerate(parameters.layers):
         yield layer, scale

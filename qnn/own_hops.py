@@ -216,15 +216,16 @@ def _qonnx(pipeline: OwnPipeline, cell: OwnModel, findings: _Findings) -> None:
             raise DataflowError(
                 f"QONNX has {len(ours)} quantised activations that the suite knows, and FINN's graph {count}"
             )
-        shapes = [[*codes.shape[1:]] for codes in (*ours[:count], *theirs[:count])]
+        ours, theirs = ours[:count], theirs[:count]
+        shapes = [[*codes.shape[1:]] for codes in (*ours, *theirs)]
         if shapes[:count] != shapes[count:]:
             raise DataflowError(
                 f"QONNX has activations of {shapes[:count]} and FINN's graph of {shapes[count:]}, so their "
                 "codes cannot be told to be the same ones; take quantisers out that only repeat another one"
             )
-        off, ties, same = _compare_codes(golden.network, activations, pipeline.inputs(cell), ours[:count])
-        findings.figures |= {"codes": sum(map(np.size, ours[:count]))}
-        findings.figures |= {"codes_off_by_float32": off, "codes_off_by_ties": ties or None}
+        off, ties, same = _compare_codes(golden.network, activations, pipeline.inputs(cell), ours)
+        counts = {"codes": sum(map(np.size, ours)), "codes_off_by_float32": off, "codes_off_by_ties": ties or None}
+        findings.figures |= counts
         codes = theirs[inside - 1] if inside else pipeline.inputs(cell).astype(np.int16)
         bounds = _output_bounds(pipeline, cell, golden, codes)
     elif len(ours) == len(theirs):

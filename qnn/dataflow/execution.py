@@ -11,11 +11,12 @@ from qonnx.core.onnx_exec import execute_onnx
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.infer_shapes import InferShapes
 
+from qnn.dataflow.integers import PRODUCTS
 from qnn.errors import DataflowError
 
 __all__ = ["trace", "trace_nodes"]
 
-_PRODUCTS = ("Gemm", "MatMul", "XnorPopcountMatMul")
+_PRODUCTS = ("Gemm", *PRODUCTS)
 
 
 def _activation_scales(model: ModelWrapper) -> dict[str, np.ndarray]:

@@ -9,9 +9,10 @@ from qonnx.custom_op.registry import getCustomOp
 
 from qnn.errors import DataflowError
 
-__all__ = ["read_integers", "replace_thresholds"]
+__all__ = ["PRODUCTS", "read_integers", "replace_thresholds"]
 
-_PRODUCTS = ("MatMul", "XnorPopcountMatMul")
+PRODUCTS = ("MatMul", "XnorPopcountMatMul")
+"""Matrix products of a streamlined graph."""
 
 
 def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
@@ -31,7 +32,7 @@ def read_integers(model: ModelWrapper) -> dict[str, np.ndarray]:
     """
     arrays: dict[str, np.ndarray] = {}
     thresholdings = products = 0
-    last_product = max((k for k, node in enumerate(model.graph.node) if node.op_type in _PRODUCTS), default=-1)
+    last_product = max((k for k, node in enumerate(model.graph.node) if node.op_type in PRODUCTS), default=-1)
     tail = {"Mul": "tail_scale", "Add": "tail_bias"}
     tensor = model.graph.input[0].name
     datatype = model.get_tensor_datatype(tensor)

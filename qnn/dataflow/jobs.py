@@ -10,10 +10,11 @@ compile   qonnx, folding, policy, part, clock_period_ns, fifo_depths {name: dept
 own       qonnx, input_type (or null), scale, shift, folding, policy, part, clock_period_ns, fifo_depths: a model from
           outside, as far as FINN takes it (qnn.dataflow.own)
           -> prepared.onnx (with integers as its input), finn.onnx, whole.onnx (streamlined), streamlined.onnx (the
-          accelerator's part of it), host.onnx (what lies behind, if anything), own.json {input_type, assumed, shape,
-          reshapes, host, part, refused {stage: why}}, and of the stages that are not refused: integers.npz
-          ("integers"), hardware.onnx ("hardware"), folded.onnx, dataflow.json, rtl.json ("rtl"), or without these
-          estimate.json ("estimate"); "cppsim" may be refused too, which is a job of its own
+          accelerator's part of it), host.onnx (what lies behind, if anything), host_activation.npz (its first node,
+          where that is an activation), own.json {input_type, assumed, shape, reshapes, host, part, refused {stage:
+          why}}, and of the stages that are not refused: integers.npz ("integers"), hardware.onnx ("hardware"),
+          folded.onnx, dataflow.json, rtl.json ("rtl"), or without these estimate.json ("estimate"); "cppsim" may be
+          refused too, which is a job of its own
 rtlsim    model (folded.onnx), inputs (.npy [N, ...]), part, clock_period_ns, simulator (verilator or vivado), cache (a
           folder for simulator libraries) -> nodes.npz, rtlsim.json: see qnn.dataflow.rtlsim
 step      library (of a stitched design), inputs (.npy [N, bytes]), input_bytes, output_beats

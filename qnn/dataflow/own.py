@@ -27,8 +27,7 @@ from qnn.errors import DataflowError
 
 __all__ = ["compile_own", "prepare", "split"]
 
-PRODUCTS = ("MatMul", "XnorPopcountMatMul")
-_FLOAT_PRODUCTS = (*PRODUCTS, "Gemm", "Conv", "ConvTranspose")
+_FLOAT_PRODUCTS = (*integers.PRODUCTS, "Gemm", "Conv", "ConvTranspose")
 _ELEMENTWISE = ("Identity", "Cast", "Mul", "Add", "Sub", "Div", "Quant", "IntQuant", "BipolarQuant", "Relu", "Clip")
 """Nodes in front of which a reshape may be taken, as long as their parameters are scalars."""
 _RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -139,7 +138,9 @@ def prepare(path: str, input_type: str | None, scale: float, shift: float) -> tu
 
 
 def _is_product_of_integers(model: ModelWrapper, node: NodeProto) -> bool:
-    return node.op_type in PRODUCTS and all(model.get_tensor_datatype(name).is_integer() for name in node.input)
+    return node.op_type in integers.PRODUCTS and all(
+        model.get_tensor_datatype(name).is_integer() for name in node.input
+    )
 
 
 def _joins(model: ModelWrapper, node: NodeProto) -> bool:
@@ -156,11 +157,15 @@ def _refuse_float_layers(model: ModelWrapper) -> None:
             wrong.append(f"{node.name or node.output[0]} ({node.op_type} of {' and '.join(types)})")
     if wrong:
         joins = [f"{node.name or node.output[0]} ({node.op_type})" for node in model.graph.node if _joins(model, node)]
-        branches = f". FINN's default streamlining moves no scales over a join of branches: {', '.join(joins)}"
+        hint = (
+            f". FINN's default streamlining moves no scales over a join of branches: {', '.join(joins)}"
+            if joins
+            else ""
+        )
         raise DataflowError(
             f"float layers, which FINN cannot map: {', '.join(wrong)}. Quantise their weights and the activation "
             "before them (QuantLinear, QuantIdentity or QuantReLU of Brevitas; QDense, QActivation of QKeras), or, "
-            f"where an input is scaled, say so with --input, --scale and --shift{branches if joins else ''}"
+            f"where an input is scaled, say so with --input, --scale and --shift{hint}"
         )
 
 
